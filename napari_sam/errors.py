@@ -1,0 +1,29 @@
+"""The errors that users can meet.
+
+Each carries one sentence: what is wrong and what to do. They subclass the built-in exception a script
+would expect, so that ``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+__all__ = ["DeviceError", "ImageError", "ModelError", "NapariSamError", "PromptError"]
+
+
+class NapariSamError(Exception):
+    """Base class of every error raised on purpose by napari-sam."""
+
+
+class ImageError(NapariSamError, ValueError):
+    """An image that cannot be segmented (wrong shape, empty, unreadable)."""
+
+
+class PromptError(NapariSamError, ValueError):
+    """A prompt that makes no sense for the image (outside it, no area, not a number)."""
+
+
+class ModelError(NapariSamError, ValueError):
+    """A model that is unknown, or a checkpoint that does not fit its architecture."""
+
+
+class DeviceError(NapariSamError, RuntimeError):
+    """A device that is not there, or that ran out of memory."""

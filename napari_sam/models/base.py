@@ -1,0 +1,115 @@
+"""What every model of the package promises: the contract between a network and the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LOW_RES_SIZE", "Embedding", "MaskLogits", "PromptBatch", "PromptableModel"]
+
+LOW_RES_SIZE = 256
+"""Side of the low-resolution logits that SAM returns and takes back as a mask prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBatch:
+    """Prompts for ``B`` objects of one image, padded to the same number of points.
+
+    Coordinates are (x, y) pixels of the original image; an integer means the centre of that pixel.
+
+    Attributes
+    ----------
+    points : Tensor, shape (B, N, 2), float32
+    labels : Tensor, shape (B, N), int64
+        1 positive, 0 negative, -1 padding.
+    boxes : Tensor, shape (B, 4), float32, or None
+        x0, y0, x1, y1. A row of NaN stands for an object without a box.
+    logits : Tensor, shape (B, 1, 256, 256), float32, or None
+        Mask prompts on the low-resolution frame: a square whose side is the image's longest side,
+        its corner on the image's upper left corner.
+    """
+
+    points: Tensor
+    labels: Tensor
+    boxes: Tensor | None = None
+    logits: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.points.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskLogits:
+    """What a decoder returns for ``B`` objects with ``C`` candidate masks each.
+
+    Attributes
+    ----------
+    logits : Tensor, shape (B, C, h, w), float32
+        Foreground where greater than 0. Outside the frame everything is background.
+    frames : Tensor, shape (B, 4), float32
+        The rectangle x0, y0, x1, y1 of the original image that the logits cover, measured between
+        pixel edges: pixel 0 reaches from 0 to 1. It may reach beyond the image.
+    scores : Tensor, shape (B, C), float32
+        The predicted IoU of each candidate.
+    """
+
+    logits: Tensor
+    frames: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding(ABC):
+    """The image embedding of one plane; each model family has its own subclass.
+
+    Attributes
+    ----------
+    original_size : tuple of int
+        Height and width of the plane that was encoded, in pixels.
+    """
+
+    original_size: tuple[int, int]
+
+    @property
+    @abstractmethod
+    def tensors(self) -> list[Tensor]:
+        """The tensors held."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(t.numel() * t.element_size() for t in self.tensors)
+
+
+class PromptableModel(nn.Module, ABC):
+    """A promptable segmentation network: ``encode`` once per plane, ``decode`` once per prompt.
+
+    Attributes
+    ----------
+    name : str
+        The name in the model table, or the path of the checkpoint.
+    """
+
+    name: str = ""
+
+    @abstractmethod
+    def encode(self, pixels: Tensor) -> Embedding:
+        """Embed one plane.
+
+        Parameters
+        ----------
+        pixels : Tensor, shape (3, H, W), float32
+            RGB between 0 and 1, on any device.
+        """
+
+    @abstractmethod
+    def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
+        """Masks for a batch of prompts: three candidates each if ``multimask``, else one."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
