@@ -1,8 +1,8 @@
 """Synthetic images with instance labels, drawn fast enough to be made anew for every training step.
 
-The scenes imitate what microscopes and cameras see (nuclei, rods, tissue, pebbles, myelinated axons, ...), but
-spread sizes, densities, contrasts and colours far beyond any one data set, so that a model learns to follow
-the prompt instead of the look of its training images.
+The scenes imitate what microscopes and cameras see (nuclei, rods, tissue, pebbles, myelinated axons, ...), but spread
+sizes, densities, contrasts and colours far beyond any one data set, so that a model learns to follow the
+prompt instead of the look of its training images.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Scene:
 
 @lru_cache(maxsize=256)
 def _spline_basis(size: int, cells: int) -> Float:
-    """Cubic B-spline weights, shape (size, cells + 3), that spread a coarse row of values over ``size`` pixels."""
+    """Cubic B-spline weights, shape (size, cells + 3), spreading coarse values over ``size`` pixels."""
     position = (np.arange(size) + 0.5) * cells / size
     distance = np.abs(position[:, None] - np.arange(-1, cells + 2)[None, :])
     near = 2 / 3 - distance**2 + distance**3 / 2
@@ -117,7 +117,7 @@ def _diameter(rng: Rng, low: float = MIN_DIAMETER, high: float = MAX_DIAMETER) -
 
 def _centres(rng: Rng, size: int, spacing: float, limit: int) -> Float:
     """Centres, shape (N, 2): on a jittered grid, anywhere, or in clusters."""
-    wanted = int(np.clip((size / spacing) ** 2 * 1.2, 1, limit))
+    wanted = int(np.clip((size / spacing) ** 2 * 1.2, 2, limit))
     style = rng.random()
     if style < 0.45:
         side = int(np.ceil(size / spacing)) + 1
@@ -154,7 +154,7 @@ def _stamped(
     stretch = float(aspects.max())
     reach = 0.75 * diameter * (stretch if capsule else np.sqrt(stretch)) * (1 + irregular)
     half = int(np.ceil(min(reach, size))) + 1
-    limit = max(1, int(STAMP_BUDGET * size * size / (2 * half + 1) ** 2))
+    limit = max(4, int(STAMP_BUDGET * size * size / (2 * half + 1) ** 2))
     pitch = diameter * (np.sqrt(stretch) if capsule else 1.0) * rng.uniform(*spacing)
     centres = _centres(rng, size, max(pitch, 3.0), limit)
     count = len(centres)
@@ -204,7 +204,7 @@ def _stamped(
 
     inside = rho < 1
     pixel, which, height = pixel[inside], which[inside].astype(np.int32), 1 - rho[inside]
-    # Who owns a pixel that several objects cover: the one it is deepest in (they touch), or the topmost (they overlap).
+    # A pixel that several objects cover goes to the one it is deepest in (they touch) or the topmost (they overlap).
     rank = height if _chance(rng, 0.7) else (which + height).astype(np.float32)
     top = np.zeros(size * size, np.float32)
     np.maximum.at(top, pixel, rank)
@@ -216,7 +216,7 @@ def _stamped(
     return _Scene(labels.reshape(size, size), heights.reshape(size, size), diameter)
 
 
-SECTORS = 64
+SECTORS = 256
 
 
 def _radii(rng: Rng, count: int, strength: float) -> Float:
@@ -235,7 +235,7 @@ def _sector(along: Float, across: Float) -> NDArray[np.int64]:
 
 
 def _tessellated(rng: Rng, size: int, diameter: float, *, warp: float = 0.15) -> _Scene:
-    """Voronoi cells of a jittered grid: for each pixel the nearest seed among the nine grid cells around it."""
+    """Voronoi cells of a jittered grid: the nearest seed among the nine grid cells around a pixel."""
     spacing = np.float32(diameter)
     side = int(np.ceil(size / spacing)) + 4
     stretch = np.float32(rng.uniform(0.7, 1.0))
@@ -282,7 +282,7 @@ def _shade(rng: Rng, scene: _Scene) -> Float:
 
 
 def _nuclei(rng: Rng, size: int) -> Drawn:
-    """Fluorescent nuclei: bright on dark, some ten times brighter than others, out-of-focus haze between them."""
+    """Fluorescent nuclei: bright on dark, some ten times brighter than others, haze between them."""
     scene = _stamped(rng, size, _diameter(rng), irregular=rng.choice([0.0, 0.1]), spacing=(0.8, 3.0))
     light = _per_object(rng, scene.labels, rng.choice([0.1, 0.3, 0.7]), 1.0) * _shade(rng, scene)
     light *= 1 + rng.uniform(0, 0.3) * _texture(rng, size, scene.diameter * rng.uniform(0.15, 0.6))
@@ -292,7 +292,7 @@ def _nuclei(rng: Rng, size: int) -> Drawn:
 
 
 def _rods(rng: Rng, size: int) -> Drawn:
-    """Bacteria: capsules, single or in dense colonies; fluorescent, or dark with a bright halo (phase contrast)."""
+    """Bacteria: capsules, alone or in colonies; fluorescent, or dark with a halo (phase contrast)."""
     longest = rng.uniform(2, 6)
     scene = _stamped(
         rng, size, _diameter(rng, MIN_DIAMETER, 40), aspect=(1.3, longest), capsule=True, spacing=(0.9, 3.5)
@@ -315,7 +315,9 @@ def _tissue(rng: Rng, size: int) -> Drawn:
     light = membrane * (1 + 0.25 * _texture(rng, size, scene.diameter * 0.7))
     inside = _per_object(rng, scene.labels, 0, 1)
     light = light + rng.uniform(0, 0.5) * inside
-    light += rng.uniform(0, 0.3) * _texture(rng, size, rng.uniform(3, 0.5 * scene.diameter + 4)) * (1 - membrane)
+    light += (
+        rng.uniform(0, 0.3) * _texture(rng, size, rng.uniform(3, 0.5 * scene.diameter + 4)) * (1 - membrane)
+    )
     labels = scene.labels
     if _chance(rng, 0.4):
         missing = (rng.random(int(labels.max()) + 1) < rng.uniform(0.05, 0.5))[labels]
@@ -355,7 +357,9 @@ def _stained(rng: Rng, size: int) -> Drawn:
     ground, stain = np.clip(palette + rng.normal(0, 0.06, (2, 3)), 0, 1).astype(np.float32)
     depth = _per_object(rng, scene.labels, rng.uniform(0.3, 0.7), 1.0) * (1.25 - 0.5 * np.sqrt(scene.height))
     depth *= 1 + 0.25 * _texture(rng, size, max(2.5, scene.diameter * 0.2))
-    stroma = rng.uniform(0, 0.25) * np.clip(_texture(rng, size, scene.diameter * rng.uniform(0.6, 3), 4), -1, 3)
+    stroma = rng.uniform(0, 0.25) * np.clip(
+        _texture(rng, size, scene.diameter * rng.uniform(0.6, 3), 4), -1, 3
+    )
     depth = _blur(np.where(scene.labels > 0, depth, stroma), rng.uniform(0.5, 1.3))
     if _chance(rng, 0.25):
         depth = np.maximum(depth, 0.8 * _smooth(rng, size, 6) - 1.6)
@@ -365,10 +369,20 @@ def _stained(rng: Rng, size: int) -> Drawn:
 def _blobs(rng: Rng, size: int) -> Drawn:
     """A few large irregular objects with ragged outlines: organoids, spread cells, colonies."""
     scene = _stamped(
-        rng, size, _diameter(rng, 40), irregular=rng.uniform(0.2, 0.6), warp=0.2, aspect=(1, 2.5), spacing=(0.9, 2.5)
+        rng,
+        size,
+        _diameter(rng, 40),
+        irregular=rng.uniform(0.2, 0.6),
+        warp=0.2,
+        aspect=(1, 2.5),
+        spacing=(0.9, 2.5),
     )
     light = _per_object(rng, scene.labels, 0.3, 1.0) * _shade(rng, scene)
-    light += (scene.labels > 0) * rng.uniform(0, 0.35) * _texture(rng, size, scene.diameter * rng.uniform(0.1, 0.5), 4)
+    light += (
+        (scene.labels > 0)
+        * rng.uniform(0, 0.35)
+        * _texture(rng, size, scene.diameter * rng.uniform(0.1, 0.5), 4)
+    )
     if _chance(rng, 0.4):
         light += rng.uniform(0.2, 0.8) * np.exp(-(((scene.height - 0.6) / 0.2) ** 2)) * (scene.labels > 0)
     if _chance(rng, 0.4):
@@ -377,7 +391,7 @@ def _blobs(rng: Rng, size: int) -> Drawn:
 
 
 def _rings(rng: Rng, size: int) -> Drawn:
-    """Hollow objects: axons in their myelin (the object is the inside), or shells (the object is the whole)."""
+    """Hollow objects: axons in myelin (the object is the inside) or shells (the object is the whole)."""
     scene = _stamped(rng, size, _diameter(rng, 12), irregular=rng.choice([0.0, 0.15]), spacing=(0.8, 2.2))
     wall = max(rng.uniform(0.1, 0.45), 3.0 / scene.diameter)
     sheath = (scene.labels > 0) & (scene.height < wall)
@@ -397,21 +411,33 @@ def _pebbles(rng: Rng, size: int) -> Drawn:
         labels = np.where(scene.height > gap, scene.labels, 0)
         height = np.clip((scene.height - gap) * 1.5, 0, 1)
     else:
-        scene = _stamped(rng, size, diameter, exponent=rng.uniform(2, 3.5), irregular=0.12, spacing=(0.75, 1.4))
+        scene = _stamped(
+            rng, size, diameter, exponent=rng.uniform(2, 3.5), irregular=0.12, spacing=(0.75, 1.4)
+        )
         labels, height = scene.labels, scene.height
     relief = _blur(np.sqrt(height) * np.float32(diameter / 4), max(0.6, diameter / 25))
     slope_y, slope_x = np.gradient(relief)
     angle = rng.uniform(0, 2 * np.pi)
     lit = np.clip(np.cos(angle) * slope_x + np.sin(angle) * slope_y, -1.5, 1.5) * rng.uniform(0.05, 0.35)
-    figure = _per_object(rng, labels, 0.35, 0.9) + lit + rng.uniform(0.03, 0.15) * _texture(rng, size, diameter / 3, 4)
+    figure = (
+        _per_object(rng, labels, 0.35, 0.9)
+        + lit
+        + rng.uniform(0.03, 0.15) * _texture(rng, size, diameter / 3, 4)
+    )
     ground = rng.uniform(0, 0.35) + 0.06 * _texture(rng, size, 5)
     return _blur(np.where(labels > 0, figure, ground), rng.uniform(0, 0.9)), labels
 
 
 def _cells(rng: Rng, size: int) -> Drawn:
-    """Cells with a nucleus and a faint body; the object is the body, as in phase contrast or two-stain images."""
+    """Cells with a nucleus and a faint body; the object is the body, as in phase contrast."""
     scene = _stamped(
-        rng, size, _diameter(rng, 20), irregular=rng.uniform(0, 0.35), warp=0.15, aspect=(1, 2.2), spacing=(0.9, 2.5)
+        rng,
+        size,
+        _diameter(rng, 20),
+        irregular=rng.uniform(0, 0.35),
+        warp=0.15,
+        aspect=(1, 2.2),
+        spacing=(0.9, 2.5),
     )
     body = _per_object(rng, scene.labels, 0.2, 0.6) * (1 + 0.3 * _texture(rng, size, scene.diameter * 0.25))
     core = 1 / (1 + np.exp(-(scene.height - rng.uniform(0.4, 0.7)) * np.float32(scene.diameter * 0.5)))
@@ -445,7 +471,8 @@ def _debris(rng: Rng, size: int, light: Float) -> Float:
     specks[where[:, 0], where[:, 1]] = rng.uniform(0.3, 1.0, count)
     sigma = rng.uniform(0.5, 1.3)
     specks = _blur(specks, sigma) * np.float32(2 * np.pi * sigma**2 + 0.5)
-    return light + rng.choice([-1, 1]) * rng.uniform(0.2, 0.8) * specks
+    # No brighter than the objects, or stretching the contrast would hide these.
+    return light + rng.choice([-1, 1]) * rng.uniform(0.2, 0.8) * np.ptp(light) * specks
 
 
 def _expose(rng: Rng, light: Float) -> Float:
@@ -470,12 +497,11 @@ def _illumination(rng: Rng, size: int) -> Float:
 
 def _colour_map(rng: Rng) -> Float:
     """A random colour map, shape (256, 3): from one colour to another by way of a third."""
-    stops = rng.uniform(0, 1, (3, 3))
-    dark, bright = sorted(rng.uniform(0, 1, 2))
     luminance = np.array([0.3, 0.59, 0.11])
     # The ends keep apart in brightness: a map of one tone would hide the objects.
-    for stop, target in zip(stops[[0, 2]], (dark * 0.4, 0.55 + bright * 0.45), strict=True):
-        stop += target - stop @ luminance
+    target = np.array([rng.uniform(0, 0.35), 0.5, rng.uniform(0.6, 1.0)])[:, None]
+    tint = rng.uniform(-1, 1, (3, 3)) * rng.uniform(0.1, 0.6)
+    stops = target + tint - (tint @ luminance)[:, None]
     stops[1] = (stops[0] + stops[2]) / 2 + rng.normal(0, 0.12, 3)
     position = np.linspace(0, 1, 256)
     channels = [np.interp(position, [0, 0.5, 1], stops[:, channel]) for channel in range(3)]
@@ -486,7 +512,9 @@ def _noise(rng: Rng, image: Float) -> Float:
     """Shot noise (variance proportional to the signal, its Gaussian limit) plus read noise."""
     strength = float(np.exp(rng.uniform(np.log(0.003), np.log(0.12)))) if _chance(rng, 0.85) else 0.0
     shot = rng.uniform(0, 1)
-    deviation = np.float32(strength) * np.sqrt(np.float32(1 - shot) + np.float32(2 * shot) * np.clip(image, 0, 1))
+    deviation = np.float32(strength) * np.sqrt(
+        np.float32(1 - shot) + np.float32(2 * shot) * np.clip(image, 0, 1)
+    )
     grain = rng.standard_normal(image.shape[:2], dtype=np.float32)
     if _chance(rng, 0.2):
         grain = _blur(grain, 0.7) * np.float32(2.2)
