@@ -1,0 +1,1 @@
+"""Numpy in, numpy out: planes, prompts, masks, the predictor and the worker."""

@@ -1,0 +1,251 @@
+"""From planes and prompts to masks: what the plugin, Python and the command line all run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_sam.errors import DeviceError, ImageError, NapariSamError
+from napari_sam.inference.mask import Mask
+from napari_sam.inference.prompts import Prompts, batch
+from napari_sam.inference.resample import BACKGROUND_LOGIT, bilinear, taps
+from napari_sam.models.base import LOW_RES_SIZE, Embedding, MaskLogits, PromptableModel
+
+__all__ = ["Prediction", "Segment", "decode", "encode", "segment"]
+
+_CHUNK = 64
+"""Objects decoded at once: enough to keep a GPU busy, few enough to bound memory."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one object.
+
+    Attributes
+    ----------
+    masks : list of Mask
+        The C candidates.
+    scores : ndarray, shape (C,), float32
+        The predicted IoU of each.
+    logits : ndarray, shape (C, h, w), float32
+        What the decoder returned.
+    frame : ndarray, shape (4,), float64
+        The rectangle x0, y0, x1, y1 of the plane that `logits` cover, between pixel edges.
+    """
+
+    masks: list[Mask]
+    scores: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    frame: NDArray[np.float64]
+
+    @cached_property
+    def low_res_logits(self) -> NDArray[np.float32]:
+        """The logits on SAM's frame, a square with the image's longest side: shape (C, 256, 256), float32.
+
+        They can be given back as `mask_input`.
+        """
+        side = float(max(self.masks[0].shape))
+        square = self.logits.shape[1:] == (LOW_RES_SIZE, LOW_RES_SIZE)
+        if square and np.array_equal(self.frame, [0.0, 0.0, side, side]):
+            return self.logits.copy()
+        step = side / LOW_RES_SIZE
+        centres = ((np.arange(LOW_RES_SIZE) + 0.5) * step).astype(np.float32)
+        return self._read(centres, centres)
+
+    def full_logits(self) -> NDArray[np.float32]:
+        """The logits of every pixel: shape (C, H, W), float32. The masks are where they are above 0."""
+        height, width = self.masks[0].shape
+        half = np.float32(0.5)
+        return self._read(
+            np.arange(height, dtype=np.float32) + half, np.arange(width, dtype=np.float32) + half
+        )
+
+    def _read(self, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits at all (y, x), background outside the frame."""
+        x0, y0, x1, y1 = (float(edge) for edge in self.frame)
+        _, h, w = self.logits.shape
+        result = np.full((len(self.logits), len(y), len(x)), BACKGROUND_LOGIT)
+        rows, columns = np.flatnonzero((y >= y0) & (y < y1)), np.flatnonzero((x >= x0) & (x < x1))
+        if rows.size and columns.size:
+            inside = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+            result[:, *inside] = bilinear(
+                self.logits, taps(y[inside[0]], y0, y1, h), taps(x[inside[1]], x0, x1, w)
+            )
+        return result
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The mask of one object.
+
+    Attributes
+    ----------
+    mask : Mask
+    score : float
+        The predicted IoU.
+    prediction : Prediction
+        All candidates.
+    index : int
+        Which of them `mask` is.
+    """
+
+    mask: Mask
+    score: float
+    prediction: Prediction
+    index: int
+
+    @property
+    def low_res_logits(self) -> NDArray[np.float32]:
+        """Logits that can be given back as `mask_input`: shape (256, 256), float32."""
+        logits: NDArray[np.float32] = self.prediction.low_res_logits[self.index]
+        return logits
+
+
+def encode(model: PromptableModel, plane: NDArray[Any]) -> Embedding:
+    """Compute the image embedding of one plane.
+
+    Parameters
+    ----------
+    model : PromptableModel
+    plane : ndarray, shape (H, W, 3), uint8 or float32
+        As :func:`napari_sam.inference.image.as_rgb` returns it.
+
+    Raises
+    ------
+    ImageError
+        If the plane is not such an array.
+    DeviceError
+        If the device fails or runs out of memory.
+    """
+    if plane.ndim != 3 or plane.shape[2] != 3 or 0 in plane.shape:
+        raise ImageError(f"A plane of shape {plane.shape} cannot be encoded: make it with as_rgb.")
+    if plane.dtype not in (np.uint8, np.float32):
+        raise ImageError(f"A plane of type {plane.dtype} cannot be encoded: make it with as_rgb.")
+    with _running(model.device):
+        # Gray planes are one channel seen three times: one is enough to send to the device.
+        channels = plane[..., :1] if plane.strides[2] == 0 else plane
+        pixels = torch.from_numpy(np.array(channels.transpose(2, 0, 1), order="C")).to(model.device)
+        if plane.dtype == np.uint8:
+            pixels = pixels.float().div_(255)
+        return model.encode(pixels.expand(3, -1, -1).contiguous())
+
+
+def decode(
+    model: PromptableModel,
+    embedding: Embedding,
+    prompts: Sequence[Prompts],
+    multimask: bool,
+    *,
+    size: tuple[int, int] | None = None,
+) -> list[Prediction]:
+    """Predict the masks of any number of objects of one plane.
+
+    Each object's masks are the same whichever other objects are in the batch: only objects with
+    prompts of the same make-up are decoded together, so that none is padded.
+
+    Parameters
+    ----------
+    model : PromptableModel
+    embedding : Embedding
+        Of this model.
+    prompts : sequence of Prompts
+        One per object.
+    multimask : bool
+        Three candidates each instead of one.
+    size : tuple of int, optional
+        Height and width of the plane that prompts and masks are on, where the embedding was
+        computed from a resized copy of it.
+
+    Returns
+    -------
+    list of Prediction
+        One per object, in the given order.
+
+    Raises
+    ------
+    DeviceError
+        If the device fails or runs out of memory.
+    """
+    encoded = embedding.original_size
+    size = encoded if size is None else size
+    alike: dict[tuple[int, bool, bool], list[int]] = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        alike[len(prompt.labels), prompt.box is not None, prompt.mask_input is not None].append(index)
+    predictions: dict[int, Prediction] = {}
+    with _running(model.device):
+        for group in alike.values():
+            for start in range(0, len(group), _CHUNK):
+                chunk = group[start : start + _CHUNK]
+                asked = batch([prompts[i].rescaled(size, encoded) for i in chunk], model.device)
+                output = model.decode(embedding, asked, multimask=multimask)
+                predictions.update(zip(chunk, _predictions(output, encoded, size), strict=True))
+    return [predictions[index] for index in range(len(prompts))]
+
+
+def segment(model: PromptableModel, embedding: Embedding, prompts: Prompts) -> Segment:
+    """The mask of one object, by the rule that plugin, Python and command line share.
+
+    A single point is ambiguous, so three candidates are decoded and the one with the highest predicted IoU is
+    taken; any other prompt decodes one (Kirillov et al. 2023, section 3, "Resolving ambiguity").
+
+    Parameters
+    ----------
+    model : PromptableModel
+    embedding : Embedding
+        Of this model.
+    prompts : Prompts
+
+    Raises
+    ------
+    DeviceError
+        If the device fails or runs out of memory.
+    """
+    (prediction,) = decode(model, embedding, [prompts], multimask=prompts.is_ambiguous)
+    index = int(np.argmax(prediction.scores))
+    return Segment(prediction.masks[index], float(prediction.scores[index]), prediction, index)
+
+
+def _predictions(output: MaskLogits, encoded: tuple[int, int], size: tuple[int, int]) -> list[Prediction]:
+    """Split the output for a batch, with masks on a plane of `size`."""
+    scale = torch.tensor([size[1] / encoded[1], size[0] / encoded[0]] * 2, dtype=torch.float64)
+    frames = output.frames.detach().cpu().double() * scale
+    host = MaskLogits(output.logits.detach().float().cpu(), frames, output.scores.detach().float().cpu())
+    masks = Mask.from_logits(host, size)
+    logits, scores = host.logits.numpy(), host.scores.numpy()
+    return [Prediction(masks[b], scores[b], logits[b], frames[b].numpy()) for b in range(len(masks))]
+
+
+@contextmanager
+def _running(device: torch.device) -> Iterator[None]:
+    """Run without gradients, and say in one sentence if the device fails."""
+    try:
+        with torch.inference_mode():
+            yield
+    except NapariSamError:
+        raise
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(device) from error
+    except RuntimeError as error:
+        # The CPU and MPS allocators raise plain RuntimeErrors.
+        text = str(error)
+        if "out of memory" in text or "can't allocate memory" in text:
+            raise _out_of_memory(device) from error
+        if "CUDA error" in text:
+            first = text.splitlines()[0]
+            raise DeviceError(f"The device {device} failed ({first}): restart, or use the cpu.") from error
+        raise
+
+
+def _out_of_memory(device: torch.device) -> DeviceError:
+    return DeviceError(
+        f"There is not enough memory on {device} for this image: "
+        "use a smaller image, a smaller model or another device."
+    )

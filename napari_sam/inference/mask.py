@@ -1,0 +1,210 @@
+"""A mask as a box and the bits inside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_sam.inference.resample import bilinear, taps
+
+if TYPE_CHECKING:
+    from napari_sam.models.base import MaskLogits
+
+__all__ = ["Mask"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """A binary mask of one plane, kept as its bounding box and the bits inside it.
+
+    Whatever box is given, the one kept is the tightest: its first and last rows and columns hold a
+    foreground pixel. An empty mask has no bits and its origin is (0, 0).
+
+    Parameters
+    ----------
+    origin : tuple of int
+        Row and column of the first pixel of `bits` in the plane.
+    bits : ndarray, shape (h, w), bool
+        Read-only once kept.
+    shape : tuple of int
+        Height and width of the plane, in pixels.
+
+    Raises
+    ------
+    ValueError
+        If the box reaches beyond the plane or `bits` is not two-dimensional.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = Mask((2, 3), np.ones((2, 4), dtype=bool), (10, 10))
+    >>> mask.area, mask.box_xyxy, mask.bbox_xywh
+    (8, (3, 2, 6, 3), (3, 2, 4, 2))
+    """
+
+    origin: tuple[int, int]
+    bits: NDArray[np.bool_]
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        bits = np.asarray(self.bits, dtype=bool)
+        if bits.ndim != 2:
+            raise ValueError(f"The bits of a mask have two dimensions, not {bits.ndim}.")
+        row, column = (int(start) for start in self.origin)
+        height, width = (int(side) for side in self.shape)
+        inside = 0 <= row <= height - bits.shape[0] and 0 <= column <= width - bits.shape[1]
+        if not inside:
+            raise ValueError(
+                f"Bits of shape {bits.shape} at {(row, column)} reach beyond "
+                f"a plane of {height} x {width} pixels."
+            )
+        rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
+        if rows.size:
+            bits = bits[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            origin = row + int(rows[0]), column + int(columns[0])
+        else:
+            bits, origin = np.zeros((0, 0), dtype=bool), (0, 0)
+        bits = bits.view()
+        bits.flags.writeable = False
+        object.__setattr__(self, "origin", origin)
+        object.__setattr__(self, "bits", bits)
+        object.__setattr__(self, "shape", (height, width))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mask):
+            return NotImplemented
+        same_place = self.origin == other.origin and self.shape == other.shape
+        return same_place and np.array_equal(self.bits, other.bits)
+
+    def __hash__(self) -> int:
+        return hash((self.origin, self.shape, self.bits.tobytes()))
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> Mask:
+        """A mask without foreground on a plane of `shape` (height, width)."""
+        return cls((0, 0), np.zeros((0, 0), dtype=bool), shape)
+
+    @classmethod
+    def from_array(cls, array: ArrayLike) -> Mask:
+        """The mask of a whole plane: an array of shape (H, W), foreground where not zero.
+
+        Raises
+        ------
+        ValueError
+            If the array is not two-dimensional.
+        """
+        full = np.asarray(np.asarray(array) != 0)
+        if full.ndim != 2:
+            raise ValueError(f"A mask is two-dimensional, this array has {full.ndim} dimensions.")
+        mask = cls((0, 0), full, (full.shape[0], full.shape[1]))
+        # The tight box would otherwise keep the whole plane alive.
+        return cls(mask.origin, mask.bits.copy(), mask.shape)
+
+    @classmethod
+    def from_logits(cls, output: MaskLogits, shape: tuple[int, int]) -> list[list[Mask]]:
+        """The masks of a decoder's output, at the full size of the plane.
+
+        Interpolation is bilinear, pixel centres to pixel centres, and foreground is where the interpolated
+        logit is greater than 0, as in Segment Anything (Kirillov et al. 2023, appendix A). A pixel can only
+        become foreground next to a positive cell, so that just the box of the positive cells and one cell
+        around it is interpolated: the result is the same as of the whole frame.
+
+        Parameters
+        ----------
+        output : MaskLogits
+            For B objects with C candidates each, on any device.
+        shape : tuple of int
+            Height and width of the plane, in pixels.
+
+        Returns
+        -------
+        list of list of Mask
+            C masks for each of the B objects.
+        """
+        logits = output.logits.detach().float().cpu().numpy()
+        frames = output.frames.detach().double().cpu().numpy()
+        positive = logits > 0
+        rows, columns = positive.any(axis=3), positive.any(axis=2)
+        return [
+            [
+                _mask_in_frame(logits[b, c], frames[b], _extent(rows[b, c]), _extent(columns[b, c]), shape)
+                for c in range(logits.shape[1])
+            ]
+            for b in range(logits.shape[0])
+        ]
+
+    def to_array(self) -> NDArray[np.bool_]:
+        """The whole plane: shape (H, W), bool."""
+        full = np.zeros(self.shape, dtype=bool)
+        full[self.slices] = self.bits
+        return full
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no foreground."""
+        return self.bits.size == 0
+
+    @property
+    def area(self) -> int:
+        """Foreground pixels."""
+        return int(np.count_nonzero(self.bits))
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Where the bits are in the plane: rows and columns."""
+        (row, column), (height, width) = self.origin, self.bits.shape
+        return slice(row, row + height), slice(column, column + width)
+
+    @property
+    def box_xyxy(self) -> tuple[int, int, int, int] | None:
+        """First and last column and row (x0, y0, x1, y1), inclusive as in SAM; None if empty."""
+        if self.is_empty:
+            return None
+        (row, column), (height, width) = self.origin, self.bits.shape
+        return column, row, column + width - 1, row + height - 1
+
+    @property
+    def bbox_xywh(self) -> tuple[int, int, int, int]:
+        """First column and row, width and height in pixels, as in COCO; zeros if empty."""
+        (row, column), (height, width) = self.origin, self.bits.shape
+        return column, row, width, height
+
+
+def _extent(used: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """First and last true element."""
+    where = np.flatnonzero(used)
+    return (int(where[0]), int(where[-1])) if where.size else None
+
+
+def _pixels(cells: tuple[int, int], low: float, high: float, count: int, side: int) -> NDArray[np.float32]:
+    """Centres of the pixels in the frame that can read one of the `cells` (first and last of `count`)."""
+    size = (high - low) / count
+    # A cell is read up to the centres of its neighbours, 1.5 cells from its own; one pixel more for rounding.
+    first = low + (cells[0] - 0.5) * size - 1
+    last = low + (cells[1] + 1.5) * size + 1
+    # A pixel belongs to the frame if its centre does.
+    start = max(np.floor(first), np.ceil(low - 0.5), 0)
+    stop = min(np.ceil(last), np.ceil(high - 0.5), side)
+    return np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
+
+
+def _mask_in_frame(
+    logits: NDArray[np.float32],
+    frame: NDArray[np.float64],
+    rows: tuple[int, int] | None,
+    columns: tuple[int, int] | None,
+    shape: tuple[int, int],
+) -> Mask:
+    """One mask from its logits, given the extent of their positive cells."""
+    if rows is None or columns is None:
+        return Mask.empty(shape)
+    x0, y0, x1, y1 = (float(edge) for edge in frame)
+    y = _pixels(rows, y0, y1, logits.shape[0], shape[0])
+    x = _pixels(columns, x0, x1, logits.shape[1], shape[1])
+    if y.size == 0 or x.size == 0:
+        return Mask.empty(shape)
+    values = bilinear(logits, taps(y, y0, y1, logits.shape[0]), taps(x, x0, x1, logits.shape[1]))
+    return Mask((int(y[0]), int(x[0])), values > 0, shape)
