@@ -1,0 +1,206 @@
+"""``nano``: the small promptable model that ships inside the package.
+
+The image is encoded once, at its own resolution and again at each half of it down to one window. An object is
+decoded in a window of 256 x 256 pixels around its prompts, on the finest level where it fits: the cost of a click
+does not depend on the size of the image, and every object is seen at a size the network was trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
+from napari_sam.models.layers import fuse_norms
+from napari_sam.models.nano_decoder import NanoDecoder
+from napari_sam.models.nano_encoder import NanoEncoder
+from napari_sam.models.nano_prompts import WINDOW, NanoPromptEncoder
+from napari_sam.models.nano_windows import crop, finest_level, place, prompt_extents, runs_out, to_window_frame
+
+__all__ = ["Nano", "NanoEmbedding", "NanoLevel", "normalise", "working_scale"]
+
+MAX_SIDE = 2048
+"""Longest side that is encoded, in pixels; larger planes are scaled down to it. Bounds memory."""
+MIN_SIDE = 512
+"""Smaller planes are scaled up towards this side, at most twofold: objects of a few pixels gain detail."""
+_COARSEST_STRIDE = 32
+
+
+def working_scale(height: int, width: int) -> float:
+    """How many working pixels make one pixel of a plane."""
+    longest = max(height, width)
+    return MAX_SIDE / longest if longest > MAX_SIDE else min(2.0, max(1.0, MIN_SIDE / longest))
+
+
+def normalise(pixels: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+    """Stretch RGB so that the 0.5th and 99.5th percentiles come to -1 and 1; clip at -2 and 2.
+
+    Parameters
+    ----------
+    pixels : Tensor, shape (3, H, W), float32
+    low, high : float, optional
+        Limits to use instead of the percentiles of ``pixels``.
+    """
+    if low is None or high is None:
+        low, high = percentile_limits(pixels)
+    return ((pixels - low) * (2.0 / max(high - low, 1e-6)) - 1.0).clamp(-2.0, 2.0)
+
+
+def percentile_limits(pixels: Tensor) -> tuple[float, float]:
+    """The 0.5th and 99.5th percentiles over all channels, from at most about 100,000 pixels."""
+    step = max(1, math.isqrt(pixels[0].numel() // 100_000 + 1))
+    sample = pixels[:, ::step, ::step].flatten()
+    low, high = torch.quantile(sample, torch.tensor([0.005, 0.995], device=sample.device)).tolist()
+    return low, high
+
+
+@dataclass(frozen=True, slots=True)
+class NanoLevel:
+    """Features of one resolution: (h, w, channels) tensors at strides 8, 4 and 2."""
+
+    embedding: Tensor
+    skip4: Tensor
+    skip2: Tensor
+    size: tuple[int, int]
+    """Height and width in pixels of the level, without padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class NanoEmbedding(Embedding):
+    """The levels of one plane, finest first, and the working pixels per pixel along y and x."""
+
+    levels: tuple[NanoLevel, ...]
+    scale: tuple[float, float]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [t for level in self.levels for t in (level.embedding, level.skip4, level.skip2)]
+
+
+class Nano(PromptableModel):
+    """The embedded model: convolutional encoder, SAM's prompt encoder and two-way decoder on windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_encoder = NanoEncoder()
+        self.prompt_encoder = NanoPromptEncoder()
+        self.mask_decoder = NanoDecoder()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, in which features are computed and kept."""
+        return self.prompt_encoder.kinds.weight.dtype
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Nano:
+        """Make ready for inference: no gradients, normalisation folded, weights on ``device``."""
+        self.eval().requires_grad_(False)
+        fuse_norms(self)
+        # Positions are computed in float32 whatever the weights are.
+        frequencies = self.prompt_encoder.frequencies.float()
+        self.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.prompt_encoder.frequencies = frequencies.to(device)
+        return self
+
+    def encode(self, pixels: Tensor) -> NanoEmbedding:
+        height, width = pixels.shape[-2:]
+        scale = working_scale(height, width)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        plane = pixels.to(self.device, torch.float32)[None]
+        if size != (height, width):
+            plane = F.interpolate(plane, size, mode="bilinear", antialias=scale < 1, align_corners=False)
+        plane = normalise(plane[0])[None]
+        levels = [self._encode_level(plane)]
+        while max(plane.shape[-2:]) > WINDOW:
+            plane = F.avg_pool2d(plane, 2, ceil_mode=True)
+            levels.append(self._encode_level(plane))
+        return NanoEmbedding((height, width), tuple(levels), (size[0] / height, size[1] / width))
+
+    def _encode_level(self, plane: Tensor) -> NanoLevel:
+        height, width = plane.shape[-2:]
+        padded = [max(WINDOW, math.ceil(n / _COARSEST_STRIDE) * _COARSEST_STRIDE) for n in (height, width)]
+        x = F.pad(plane, (0, padded[1] - width, 0, padded[0] - height))
+        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        maps = [m[0].permute(1, 2, 0).contiguous() for m in self.image_encoder(x)]
+        return NanoLevel(*maps, size=(height, width))
+
+    def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
+        """Masks for a batch of prompts; see :class:`~napari_sam.models.base.PromptableModel`.
+
+        Each object is decoded on the finest level that holds its prompts; one whose mask runs out of its
+        window is decoded again, one level coarser.
+        """
+        if not isinstance(embedding, NanoEmbedding):
+            raise TypeError("nano decodes only its own embeddings; encode the image with this model.")
+        extents = prompt_extents(prompts, embedding)
+        level = finest_level(extents, len(embedding.levels))
+        todo = torch.arange(len(prompts), device=level.device)
+        chosen = slice(1, None) if multimask else slice(0, 1)
+        results: list[tuple[Tensor, MaskLogits]] = []
+        while len(todo):
+            again = []
+            for index in level[todo].unique().tolist():
+                rows = todo[level[todo] == index]
+                found, outside = self._decode_on(embedding, index, prompts, extents, rows, chosen)
+                keep = ~outside
+                results.append((rows[keep], MaskLogits(found.logits[keep], found.frames[keep], found.scores[keep])))
+                again.append(rows[outside])
+            todo = torch.cat(again)
+            level[todo] += 1
+        order = torch.cat([rows for rows, _ in results]).argsort()
+        return MaskLogits(
+            torch.cat([m.logits for _, m in results])[order],
+            torch.cat([m.frames for _, m in results])[order],
+            torch.cat([m.scores for _, m in results])[order],
+        )
+
+    def _decode_on(
+        self,
+        embedding: NanoEmbedding,
+        index: int,
+        prompts: PromptBatch,
+        extents: Tensor,
+        rows: Tensor,
+        chosen: slice,
+    ) -> tuple[MaskLogits, Tensor]:
+        level = embedding.levels[index]
+        origins = place(extents[rows], index, level)
+        points, boxes, logits = to_window_frame(prompts, rows, origins, index, embedding)
+        maps = [crop(m, origins, s) for m, s in ((level.embedding, 8), (level.skip4, 4), (level.skip2, 2))]
+        masks, scores = self.decode_windows(*maps, points, prompts.labels[rows], boxes, logits)
+        masks, scores = masks[:, chosen], scores[:, chosen]
+        per_pixel = 2.0**index / torch.tensor(embedding.scale[::-1], device=origins.device)
+        corner = origins.flip(-1) * per_pixel
+        frames = torch.cat([corner, corner + WINDOW * per_pixel], dim=-1).float()
+        coarser = index + 1 < len(embedding.levels)
+        best = masks[torch.arange(len(rows), device=rows.device), scores.argmax(1)]
+        outside = runs_out(best, origins, level) if coarser else torch.zeros_like(rows, dtype=torch.bool)
+        return MaskLogits(masks, frames, scores), outside
+
+    def decode_windows(
+        self,
+        embedding: Tensor,
+        skip4: Tensor,
+        skip2: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        boxes: Tensor,
+        logits: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode prompts in window coordinates on window features; the part that is trained.
+
+        Returns
+        -------
+        logits : Tensor, shape (B, 4, 128, 128), float32
+        scores : Tensor, shape (B, 4), float32
+        """
+        tokens, dense, dense4 = self.prompt_encoder(points, labels, boxes, logits)
+        masks, scores = self.mask_decoder(
+            embedding + dense, skip4 + dense4, skip2, tokens, self.prompt_encoder.grid_positions()
+        )
+        return masks, scores
+
+

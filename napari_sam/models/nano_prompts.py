@@ -1,0 +1,106 @@
+"""The prompt encoder of ``nano``: tokens for points and boxes, maps for points, boxes and masks.
+
+Tokens are as in SAM (Kirillov et al. 2023, section 3 and appendix A): random Fourier features of the
+position plus a learned vector for the kind. Beside them every prompt is drawn into maps that are added to
+the image embedding, as SAM does with masks; on a small model, seeing where a click lies in the same
+frame as the pixels learns much faster than tokens alone.
+
+All coordinates are pixels of the window, between 0 and ``WINDOW``, measured between pixel edges.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from napari_sam.models.layers import ConvNorm
+from napari_sam.models.nano_encoder import EMBED_DIM, SKIP_DIMS, STRIDE
+
+__all__ = ["WINDOW", "NanoPromptEncoder"]
+
+WINDOW = 256
+"""Side of the square of pixels in which one object is decoded."""
+
+_MAP_STRIDE = 2
+_MAP_CHANNELS = 7
+_NEAR, _FAR = 3.0, 24.0
+_LOGIT_RANGE = 8.0
+
+
+class NanoPromptEncoder(nn.Module):
+    """Prompts of one window to tokens and dense embeddings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(2, EMBED_DIM // 2))
+        self.frequencies: Tensor
+        self.kinds = nn.Embedding(5, EMBED_DIM)  # negative, positive, padding, two box corners
+        self.reduce4 = ConvNorm(_MAP_CHANNELS, SKIP_DIMS[1], stride=2)
+        self.reduce8 = ConvNorm(SKIP_DIMS[1], EMBED_DIM, stride=2)
+        self.skip4 = nn.Conv2d(SKIP_DIMS[1], SKIP_DIMS[1], 1)
+
+    def positions(self, coords: Tensor) -> Tensor:
+        """Fourier features, shape (..., 96), of window coordinates, shape (..., 2)."""
+        angles = 2 * math.pi * ((2 * coords / WINDOW - 1) @ self.frequencies.float())
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    def grid_positions(self) -> Tensor:
+        """Fourier features of the embedding's cells, shape (1, cells, 96)."""
+        at = (torch.arange(WINDOW // STRIDE, device=self.frequencies.device) + 0.5) * STRIDE
+        yy, xx = torch.meshgrid(at, at, indexing="ij")
+        return self.positions(torch.stack([xx, yy], dim=-1)).flatten(0, 1)[None]
+
+    def tokens(self, points: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
+        """Sparse embeddings, shape (B, N + 2, 96)."""
+        corners = boxes.view(-1, 2, 2)
+        given = ~corners.isnan().any(-1)
+        box_kind = torch.where(given, torch.tensor([3, 4], device=boxes.device), 2)
+        kind = torch.cat([torch.where(labels < 0, 2, labels), box_kind], dim=1)
+        where = self.positions(torch.cat([points, corners.nan_to_num()], dim=1).float())
+        return self.kinds(kind) + torch.where((kind == 2)[..., None], 0.0, where).to(self.kinds.weight.dtype)
+
+    def maps(self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None) -> Tensor:
+        """Prompts drawn at stride 2, shape (B, 7, 128, 128): clicks near and far, box, mask, its presence."""
+        side = WINDOW // _MAP_STRIDE
+        at = (torch.arange(side, device=points.device) + 0.5) * _MAP_STRIDE
+        dist2 = (points[..., 0, None, None] - at) ** 2 + (points[..., 1, None, None] - at[:, None]) ** 2
+        drawn = []
+        for label in (1, 0):
+            of_kind = (labels == label)[..., None, None]
+            nearest = torch.where(of_kind, dist2, torch.inf).amin(1) if points.shape[1] else dist2.sum(1) + torch.inf
+            drawn += [torch.exp(-nearest / (2 * _NEAR**2)), torch.exp(-nearest / (2 * _FAR**2))]
+        x0, y0, x1, y1 = (edge[:, None] for edge in boxes.unbind(-1))
+        in_x = ((at > x0) & (at < x1)).to(at.dtype)  # comparisons with NaN are false: no box, no drawing
+        in_y = ((at > y0) & (at < y1)).to(at.dtype)
+        drawn.append(in_y[:, :, None] * in_x[:, None, :])
+        if logits is None:
+            drawn += [torch.zeros_like(drawn[0])] * 2
+        else:
+            drawn += [(logits[:, 0] / _LOGIT_RANGE).clamp(-1, 1), torch.ones_like(drawn[0])]
+        return torch.stack(drawn, dim=1)
+
+    def forward(
+        self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode prompts.
+
+        Parameters
+        ----------
+        points : Tensor, shape (B, N, 2)
+        labels : Tensor, shape (B, N)
+            1 positive, 0 negative, -1 padding.
+        boxes : Tensor, shape (B, 4)
+            NaN where there is none.
+        logits : Tensor, shape (B, 1, 128, 128), or None
+
+        Returns
+        -------
+        tokens : Tensor, shape (B, N + 2, 96)
+        dense : Tensor, shape (B, 96, 32, 32)
+        dense4 : Tensor, shape (B, 48, 64, 64)
+        """
+        maps = self.maps(points, labels, boxes, logits)
+        fine = self.reduce4(maps.to(self.kinds.weight.dtype).contiguous(memory_format=torch.channels_last))
+        return self.tokens(points, labels, boxes), self.reduce8(fine), self.skip4(fine)
