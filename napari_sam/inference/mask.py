@@ -127,7 +127,7 @@ class Mask:
         logits = output.logits.detach().float().cpu().numpy()
         frames = output.frames.detach().double().cpu().numpy()
         positive = logits > 0
-        rows, columns = positive.any(axis=3), positive.any(axis=2)
+        rows, columns = np.asarray(positive.any(axis=3)), np.asarray(positive.any(axis=2))
         return [
             [
                 _mask_in_frame(logits[b, c], frames[b], _extent(rows[b, c]), _extent(columns[b, c]), shape)
