@@ -48,7 +48,7 @@ def _shade(rng: Rng, scene: Scene) -> Float:
     if style < 0.4:
         return np.ones_like(scene.height)
     rim = np.sqrt(np.clip(scene.height, 0, 1))
-    return 0.45 + 0.55 * rim if style < 0.8 else 1.1 - 0.5 * rim
+    return np.asarray(0.45 + 0.55 * rim if style < 0.8 else 1.1 - 0.5 * rim, np.float32)
 
 
 def _nuclei(rng: Rng, size: int) -> Drawn:
@@ -130,15 +130,15 @@ def _stained(rng: Rng, size: int) -> Drawn:
         ]
     )[rng.integers(5)]
     ground, stain = np.clip(palette + rng.normal(0, 0.06, (2, 3)), 0, 1).astype(np.float32)
-    depth = per_object(rng, scene.labels, rng.uniform(0.3, 0.7), 1.0) * (1.25 - 0.5 * np.sqrt(scene.height))
-    depth *= 1 + 0.25 * texture(rng, size, max(2.5, scene.diameter * 0.2))
+    stained = per_object(rng, scene.labels, rng.uniform(0.3, 0.7), 1.0) * (1.25 - 0.5 * np.sqrt(scene.height))
+    stained *= 1 + 0.25 * texture(rng, size, max(2.5, scene.diameter * 0.2))
     stroma = rng.uniform(0, 0.25) * np.clip(
         texture(rng, size, scene.diameter * rng.uniform(0.6, 3), 4), -1, 3
     )
-    depth = blur(np.where(scene.labels > 0, depth, stroma), rng.uniform(0.5, 1.3))
+    depth = blur(np.where(scene.labels > 0, stained, stroma).astype(np.float32), rng.uniform(0.5, 1.3))
     if chance(rng, 0.25):
-        depth = np.maximum(depth, 0.8 * smooth(rng, size, 6) - 1.6)
-    return ground + (stain - ground) * depth[..., None], scene.labels
+        depth = np.maximum(depth, 0.8 * smooth(rng, size, 6) - np.float32(1.6))
+    return np.asarray(ground + (stain - ground) * depth[..., None], np.float32), scene.labels
 
 
 def _blobs(rng: Rng, size: int) -> Drawn:
@@ -247,7 +247,8 @@ def _debris(rng: Rng, size: int, light: Float) -> Float:
     sigma = rng.uniform(0.5, 1.3)
     specks = blur(specks, sigma) * np.float32(2 * np.pi * sigma**2 + 0.5)
     # No brighter than the objects, or stretching the contrast would hide these.
-    return light + rng.choice([-1, 1]) * rng.uniform(0.2, 0.8) * np.ptp(light) * specks
+    strength = rng.choice([-1, 1]) * rng.uniform(0.2, 0.8) * np.ptp(light)
+    return light + np.float32(strength) * specks
 
 
 def _expose(rng: Rng, light: Float) -> Float:
@@ -256,7 +257,7 @@ def _expose(rng: Rng, light: Float) -> Float:
     light = (light - low) / max(high - low, 1e-6)
     light = light ** np.float32(np.exp(rng.normal(0, 0.35)))
     contrast = 1.0 if chance(rng, 0.5) else rng.uniform(0.25, 1.0)
-    return np.float32(rng.uniform(0, 1 - contrast)) + np.float32(contrast) * light
+    return np.asarray(rng.uniform(0, 1 - contrast) + contrast * light, np.float32)
 
 
 def _illumination(rng: Rng, size: int) -> Float:
@@ -267,7 +268,7 @@ def _illumination(rng: Rng, size: int) -> Float:
         centre = rng.uniform(-0.4, 0.4, 2).astype(np.float32)
         away = (axis[:, None] - centre[0]) ** 2 + (axis[None] - centre[1]) ** 2
         factor = factor * (1 - rng.uniform(0.1, 0.5) * away / 2)
-    return np.clip(factor, 0.2, 2).astype(np.float32)
+    return np.asarray(np.clip(factor, 0.2, 2), np.float32)
 
 
 def _colour_map(rng: Rng) -> Float:
@@ -280,22 +281,23 @@ def _colour_map(rng: Rng) -> Float:
     stops[1] = (stops[0] + stops[2]) / 2 + rng.normal(0, 0.12, 3)
     position = np.linspace(0, 1, 256)
     channels = [np.interp(position, [0, 0.5, 1], stops[:, channel]) for channel in range(3)]
-    return np.clip(np.stack(channels, axis=-1), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(np.stack(channels, axis=-1), 0, 1), np.float32)
 
 
 def _noise(rng: Rng, image: Float) -> Float:
     """Shot noise (variance proportional to the signal, its Gaussian limit) plus read noise."""
     strength = float(np.exp(rng.uniform(np.log(0.003), np.log(0.12)))) if chance(rng, 0.85) else 0.0
     shot = rng.uniform(0, 1)
-    deviation = np.float32(strength) * np.sqrt(
-        np.float32(1 - shot) + np.float32(2 * shot) * np.clip(image, 0, 1)
-    )
+    variance = 1 - shot + 2 * shot * np.clip(image, 0, 1)
+    deviation = np.asarray(strength * np.sqrt(variance), np.float32)
     grain = rng.standard_normal(image.shape[:2], dtype=np.float32)
     if chance(rng, 0.2):
         grain = blur(grain, 0.7) * np.float32(2.2)
     if image.ndim == 3 and chance(rng, 0.5):
-        return image + deviation * rng.standard_normal(image.shape, dtype=np.float32)
-    return image + deviation * (grain[..., None] if image.ndim == 3 else grain)
+        grain = rng.standard_normal(image.shape, dtype=np.float32)
+    elif image.ndim == 3:
+        grain = grain[..., None]
+    return image + deviation * grain
 
 
 def _photograph(rng: Rng, drawn: Float) -> NDArray[np.uint8]:
@@ -318,12 +320,12 @@ def _photograph(rng: Rng, drawn: Float) -> NDArray[np.uint8]:
 
 def _tidy(labels: Labels) -> Labels:
     """Split objects into connected pieces, drop crumbs and number what is left from 1."""
-    pieces = connected_components(labels, connectivity=1, background=0)
+    pieces: Labels = connected_components(labels, connectivity=1, background=0)  # type: ignore[no-untyped-call]
     areas = np.bincount(pieces.ravel())
     keep = areas >= MIN_AREA
     keep[0] = False
-    numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    return numbers[pieces]
+    numbers = np.where(keep, np.cumsum(keep), 0)
+    return np.asarray(numbers[pieces], np.int32)
 
 
 def synthetic_sample(
