@@ -152,5 +152,7 @@ def test_the_shell_lines_of_the_tutorial_run(tmp_path: Path) -> None:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     }
     (script,) = blocks(ROOT / "docs" / "tutorial.md", "sh")
-    subprocess.run(["sh", "-e"], input=script, text=True, cwd=tmp_path, env=environment, check=True)
+    subprocess.run(
+        ["sh", "-e"], input=script, text=True, cwd=tmp_path, env=os.environ | {"PATH": path}, check=True
+    )
     assert {"coins.png", "coin.tif", "coin.png"} <= {file.name for file in tmp_path.iterdir()}
