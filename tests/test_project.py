@@ -148,11 +148,8 @@ def test_python_blocks_run_in_a_viewer(page: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_the_shell_lines_of_the_tutorial_run(tmp_path: Path) -> None:
-    environment = os.environ | {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    }
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     (script,) = blocks(ROOT / "docs" / "tutorial.md", "sh")
-    subprocess.run(
-        ["sh", "-e"], input=script, text=True, cwd=tmp_path, env=os.environ | {"PATH": path}, check=True
-    )
+    environment = os.environ | {"PATH": path}
+    subprocess.run(["sh", "-e"], input=script, text=True, cwd=tmp_path, env=environment, check=True)
     assert {"coins.png", "coin.tif", "coin.png"} <= {file.name for file in tmp_path.iterdir()}
