@@ -49,18 +49,19 @@ clean:
 	rm -rf build dist demo-out htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 
-# An environment that is there already is kept, whoever made it.
-$(BIN)/python:
+# An environment that is there already is kept, whoever made it. pip comes last when one is made, so that one whose
+# making was interrupted is completed.
+$(BIN)/pip:
 	@sh scripts/make-venv.sh $(VENV)
 
-$(VENV)/.installed-gui: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-gui: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[gui]'
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.installed-gui
 
-$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[docs]'
 	@touch $@
