@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from hatchling.builders.wheel import WheelBuilder
+from packaging.requirements import Requirement
 
 import napari_sam
 
@@ -105,6 +108,21 @@ def test_every_dependency_says_why() -> None:
     assert declared
     for requirement in declared:
         assert re.search(rf'^    "{re.escape(requirement)}", +# \w+', text, flags=re.MULTILINE), requirement
+
+
+def test_the_dependencies_are_what_the_package_imports() -> None:
+    imported = set()
+    for module in (ROOT / "napari_sam").rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    homes = packages_distributions()
+    needed = {homes[name][0].lower() for name in imported - sys.stdlib_module_names - {"napari_sam"}}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {Requirement(text).name for text in project["dependencies"]}
+    assert declared == needed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
