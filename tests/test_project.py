@@ -79,6 +79,18 @@ def test_the_manifest_at_the_top_is_a_link_to_the_packaged_one() -> None:
     assert yaml.safe_load(link.read_text())["name"] == "napari-sam"
 
 
+def test_the_menu_entries_that_the_pages_name_are_those_of_the_manifest() -> None:
+    manifest = yaml.safe_load((ROOT / "napari.yaml").read_text())
+    (widget,) = manifest["contributions"]["widgets"]
+    plugin = manifest["display_name"]
+    entry = f"*Plugins > {widget['display_name']} ({plugin})*"
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    assert entry in README
+    assert entry in tutorial
+    (sample,) = re.findall(rf"File > Open Sample > {re.escape(plugin)} > ([^*]+)\*", tutorial)
+    assert sample in [one["display_name"] for one in manifest["contributions"]["sample_data"]]
+
+
 def test_one_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == napari_sam.__version__
