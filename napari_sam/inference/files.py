@@ -159,7 +159,9 @@ def _read(path: Path) -> tuple[NDArray[Any], bool]:
     else:
         from skimage.io import imread
 
-        array = np.asarray(imread(path))
+        # Given a path, imageio leaves the files open that it cannot read.
+        with path.open("rb") as opened:
+            array = np.asarray(imread(opened))
     return array, array.ndim >= 3 and array.shape[-1] in (3, 4)
 
 

@@ -79,6 +79,6 @@ class ResizeLongestSide:
 
     @staticmethod
     def get_preprocess_shape(oldh: int, oldw: int, long_side_length: int) -> tuple[int, int]:
-        """Height and width after scaling, rounded half up."""
+        """Height and width after scaling, rounded half up; at least 1, unlike in the official class."""
         scale = long_side_length / max(oldh, oldw)
-        return int(oldh * scale + 0.5), int(oldw * scale + 0.5)
+        return max(1, int(oldh * scale + 0.5)), max(1, int(oldw * scale + 0.5))

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import coins
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import napari_sam
+from napari_sam.errors import DeviceError, ImageError
+from napari_sam.inference.engine import Prediction, decode, encode, segment
+from napari_sam.inference.image import as_rgb
+from napari_sam.inference.mask import Mask
+from napari_sam.inference.prompts import Prompts
+from napari_sam.inference.resample import BACKGROUND_LOGIT
+from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
+
+IMAGE = coins()
+SIZE = (IMAGE.shape[0], IMAGE.shape[1])
+
+
+@pytest.fixture(scope="module")
+def nano() -> PromptableModel:
+    return napari_sam.load_model("nano", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def embedding(nano: PromptableModel) -> Embedding:
+    return encode(nano, as_rgb(IMAGE))
+
+
+@dataclass(frozen=True, slots=True)
+class PixelEmbedding(Embedding):
+    pixels: Tensor
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.pixels]
+
+
+class Disks(PromptableModel):
+    """Candidates whose masks are known: disks of 3, 2 and 4 pixels around the last point."""
+
+    name = "disks"
+
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(()))
+        self.before = before
+        self.batches: list[PromptBatch] = []
+
+    def encode(self, pixels: Tensor) -> PixelEmbedding:
+        self.before()
+        return PixelEmbedding((pixels.shape[1], pixels.shape[2]), pixels)
+
+    def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
+        assert torch.is_inference_mode_enabled()
+        assert isinstance(embedding, PixelEmbedding)
+        self.batches.append(prompts)
+        centre = prompts.points[:, -1].round() + 0.5
+        frames = torch.cat([centre - 8, centre + 8], dim=1)
+        grid = torch.arange(64) / 4 + 0.125 - 8
+        distance = torch.hypot(grid[:, None], grid[None])
+        radii = torch.tensor([3.0, 2.0, 4.0]) if multimask else torch.tensor([3.0])
+        logits = (radii[:, None, None] - distance).expand(len(prompts), -1, -1, -1)
+        scores = torch.tensor([[0.4, 0.9, 0.5]]) if multimask else torch.tensor([[0.7]])
+        return MaskLogits(logits, frames, scores.expand(len(prompts), -1))
+
+
+def test_model_sees_the_plane_between_0_and_1() -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    for pixels in (plane, plane[..., ::-1], as_rgb(plane[..., 0]), as_rgb(plane[..., 0] * np.float32(2))):
+        expected = pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels
+        seen = encode(Disks(), pixels).tensors[0]
+        assert seen.dtype == torch.float32
+        np.testing.assert_allclose(seen.numpy(), expected.transpose(2, 0, 1), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "plane",
+    [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 1), np.uint8)],
+)
+def test_only_planes_are_encoded(plane: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="as_rgb"):
+        encode(Disks(), plane)
+
+
+def test_mask_lies_around_the_point() -> None:
+    model = Disks()
+    embedding = encode(model, np.zeros((40, 60, 3), np.uint8))
+    (prediction,) = decode(model, embedding, [Prompts.create((40, 60), [[33, 12]])], multimask=False)
+    rows, columns = np.mgrid[:40, :60]
+    disk = np.hypot(rows - 12, columns - 33) < 3 - 0.02
+    np.testing.assert_array_equal(prediction.masks[0].to_array(), disk)
+    np.testing.assert_array_equal(prediction.full_logits()[0] > 0, disk)
+
+
+def test_masks_on_the_plane_of_a_resized_embedding() -> None:
+    model = Disks()
+    embedding = encode(model, np.zeros((40, 60, 3), np.uint8))
+    size = (80, 180)
+    (prediction,) = decode(model, embedding, [Prompts.create(size, [[100, 25]])], multimask=False, size=size)
+    # (100, 25) is in pixel (33, 12) of the resized plane, whose edges are 99 and 102, 24 and 26 here.
+    rows, columns = np.mgrid[:80, :180]
+    ellipse = np.hypot((rows + 0.5 - 25) / 2, (columns + 0.5 - 100.5) / 3) < 3
+    found = prediction.masks[0].to_array()
+    assert prediction.masks[0].shape == size
+    assert (found & ellipse).sum() / (found | ellipse).sum() > 0.95
+
+
+def test_a_single_point_takes_the_best_of_three() -> None:
+    model = Disks()
+    embedding = encode(model, np.zeros((40, 60, 3), np.uint8))
+    one = segment(model, embedding, Prompts.create((40, 60), [[20, 20]]))
+    assert (one.index, len(one.prediction.masks)) == (1, 3)
+    assert one.score == pytest.approx(0.9)
+    assert one.mask is one.prediction.masks[1]
+    assert one.mask.bbox_xywh == (19, 19, 3, 3)
+    two = segment(model, embedding, Prompts.create((40, 60), [[20, 20], [25, 25]], [1, 0]))
+    assert (two.index, len(two.prediction.masks)) == (0, 1)
+    boxed = segment(model, embedding, Prompts.create((40, 60), [[20, 20]], box=[10, 10, 30, 30]))
+    assert len(boxed.prediction.masks) == 1
+
+
+def test_only_prompts_of_one_make_up_are_stacked_and_order_is_kept() -> None:
+    model = Disks()
+    embedding = encode(model, np.zeros((40, 60, 3), np.uint8))
+    points = [[[10, 10]], [[11, 10], [12, 10]], [[13, 10]], [[14, 10], [15, 10]]]
+    prompts = [Prompts.create((40, 60), p) for p in points]
+    prompts.append(Prompts.create((40, 60), [[16, 10]], mask_input=np.zeros((256, 256))))
+    predictions = decode(model, embedding, prompts, multimask=False)
+    assert [p.masks[0].origin[1] + 2 for p in predictions] == [10, 12, 13, 15, 16]
+    assert sorted(len(b) for b in model.batches) == [1, 2, 2]
+    assert not any((b.labels == -1).any() for b in model.batches)
+    assert decode(model, embedding, [], multimask=False) == []
+
+
+def test_many_objects_are_decoded_in_parts() -> None:
+    model = Disks()
+    embedding = encode(model, np.zeros((40, 60, 3), np.uint8))
+    xs = [10 + i % 40 for i in range(150)]
+    predictions = decode(model, embedding, [Prompts.create((40, 60), [[x, 20]]) for x in xs], multimask=True)
+    assert [p.masks[1].origin[1] + 1 for p in predictions] == xs
+    assert [len(b) for b in model.batches] == [64, 64, 22]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_one_sentence(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(DeviceError, match=r"^There is not enough memory on cpu .*\.$"):
+        encode(Disks(fail), np.zeros((4, 4, 3), np.uint8))
+
+
+def test_other_failures_of_a_device_and_defects() -> None:
+    def fail(error: Exception) -> Callable[[], None]:
+        def raise_it() -> None:
+            raise error
+
+        return raise_it
+
+    plane = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(DeviceError, match="illegal memory access"):
+        encode(Disks(fail(RuntimeError("CUDA error: an illegal memory access\nmore"))), plane)
+    with pytest.raises(RuntimeError, match="a defect"):
+        encode(Disks(fail(RuntimeError("a defect"))), plane)
+
+
+def prediction_on(frame: tuple[float, ...], logits: Tensor, size: tuple[int, int]) -> Prediction:
+    output = MaskLogits(logits[None], torch.tensor([frame]), torch.zeros(1, len(logits)))
+    (masks,) = Mask.from_logits(output, size)
+    return Prediction(masks, np.zeros(len(logits), np.float32), logits.numpy(), np.array(frame))
+
+
+def test_low_res_logits_on_the_frame_of_sam_are_the_logits() -> None:
+    logits = torch.randn(3, 256, 256)
+    low_res = prediction_on((0, 0, 300, 300), logits, (300, 200)).low_res_logits
+    np.testing.assert_array_equal(low_res, logits.numpy())
+
+
+def test_low_res_logits_of_a_window_are_what_torch_samples() -> None:
+    logits = F.interpolate(torch.randn(1, 2, 6, 6), (64, 64), mode="bicubic")[0]
+    x0, y0, x1, y1 = frame = (-20.0, 30.0, 108.0, 158.0)
+    low_res = prediction_on(frame, logits, (200, 400)).low_res_logits
+    centres = (torch.arange(256) + 0.5) * 400 / 256
+    y, x = torch.meshgrid(
+        (centres - y0) / (y1 - y0) * 2 - 1, (centres - x0) / (x1 - x0) * 2 - 1, indexing="ij"
+    )
+    grid = torch.stack([x, y], dim=-1)[None]
+    expected = F.grid_sample(logits[None], grid, padding_mode="border", align_corners=False)[0]
+    inside = (x >= -1) & (x < 1) & (y >= -1) & (y < 1)
+    expected = torch.where(inside, expected, torch.tensor(float(BACKGROUND_LOGIT)))
+    assert 1000 < inside.sum() < 20000
+    np.testing.assert_allclose(low_res, expected.numpy(), atol=1e-4)
+
+
+def test_full_logits_are_positive_on_the_mask_and_background_outside_the_frame() -> None:
+    logits = F.interpolate(torch.randn(1, 3, 6, 6), (128, 128), mode="bicubic")[0]
+    prediction = prediction_on((13.3, -20.7, 150.2, 116.2), logits, (100, 140))
+    full = prediction.full_logits()
+    np.testing.assert_array_equal(full > 0, np.stack([m.to_array() for m in prediction.masks]))
+    assert 0 < sum(m.area for m in prediction.masks) < full.size
+    assert (full[:, :, :13] == BACKGROUND_LOGIT).all()
+
+
+def test_nano_embeds_and_segments(nano: PromptableModel, embedding: Embedding) -> None:
+    assert embedding.original_size == SIZE
+    assert embedding.nbytes > 0
+    found = segment(nano, embedding, Prompts.create(SIZE, [[100, 56]]))
+    assert found.mask.shape == SIZE
+    assert 0 <= found.score <= 1
+    assert found.score == pytest.approx(found.prediction.scores.max())
+    assert found.low_res_logits.shape == (256, 256)
+    assert found.low_res_logits.dtype == np.float32
+
+
+PROMPTS: list[dict[str, Any]] = [
+    {"points": [[100, 56]]},
+    {"points": [[335, 44]]},
+    {"points": [[100, 56], [155, 51]], "labels": [1, 0]},
+    {"box": [75, 30, 125, 80]},
+    {"points": [[100, 56]], "box": [75, 30, 125, 80]},
+]
+
+
+def test_nano_gives_the_same_masks_alone_and_in_a_batch(nano: PromptableModel, embedding: Embedding) -> None:
+    prompts = [Prompts.create(SIZE, **given) for given in PROMPTS]
+    together = decode(nano, embedding, prompts, multimask=True)
+    for prompt, batched in zip(prompts, together, strict=True):
+        (alone,) = decode(nano, embedding, [prompt], multimask=True)
+        np.testing.assert_allclose(alone.scores, batched.scores, atol=1e-4)
+        np.testing.assert_allclose(alone.logits, batched.logits, atol=1e-2)
+
+
+def test_nano_takes_its_logits_back(nano: PromptableModel, embedding: Embedding) -> None:
+    first = segment(nano, embedding, Prompts.create(SIZE, [[100, 56]]))
+    again = Prompts.create(SIZE, [[100, 56]], mask_input=first.low_res_logits)
+    second = segment(nano, embedding, again)
+    assert second.mask.shape == SIZE
+    assert len(second.prediction.masks) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (3, 2), (700, 90)])
+def test_nano_on_odd_planes(nano: PromptableModel, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    plane = as_rgb(rng.integers(0, 4000, size).astype(np.uint16))
+    embedding = encode(nano, plane)
+    corner = [size[1] - 1, size[0] - 1]
+    found = segment(nano, embedding, Prompts.create(size, [corner]))
+    assert found.mask.shape == size
+    assert np.isfinite(found.score)
+    assert np.isfinite(found.low_res_logits).all()
