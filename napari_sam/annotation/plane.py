@@ -1,0 +1,56 @@
+"""Which plane of an image something is on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Plane"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A 2-D slice of an n-D image: the same one whichever way round a viewer shows it.
+
+    Parameters
+    ----------
+    index : tuple of (int or None)
+        One entry per axis of the image: the position along it, or None for the two axes that span the
+        plane. The first of those is the row axis (y), the second the column axis (x).
+
+    Raises
+    ------
+    ValueError
+        If not exactly two entries are None.
+
+    Examples
+    --------
+    >>> plane = Plane((5, None, None))
+    >>> plane.axes, plane.slices, plane.ndim
+    ((1, 2), (5, slice(None, None, None), slice(None, None, None)), 3)
+    """
+
+    index: tuple[int | None, ...]
+
+    def __post_init__(self) -> None:
+        if sum(i is None for i in self.index) != 2:
+            raise ValueError(f"A plane is spanned by exactly two axes (None), not {self.index}.")
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the image."""
+        return len(self.index)
+
+    @property
+    def axes(self) -> tuple[int, int]:
+        """The row axis and the column axis."""
+        row, column = (axis for axis, i in enumerate(self.index) if i is None)
+        return row, column
+
+    @property
+    def slices(self) -> tuple[int | slice, ...]:
+        """What to index the image's array with to get the plane."""
+        return tuple(slice(None) if i is None else i for i in self.index)
+
+    def __str__(self) -> str:
+        """As in array indexing: ``[5, :, :]``."""
+        return "[" + ", ".join(":" if i is None else str(i) for i in self.index) + "]"

@@ -1,0 +1,1 @@
+"""The napari plugin: dock widget, layer bindings, shortcuts."""

@@ -1,0 +1,477 @@
+"""What a widget or a script can do: choose an image, prompt, accept, reject."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_error, show_warning
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_sam.annotation import Plane
+from napari_sam.errors import ImageError, NapariSamError, PromptError
+from napari_sam.inference.mask import Mask
+from napari_sam.inference.prompts import Prompts
+from napari_sam.ui import coordinates, status
+from napari_sam.ui.layers import NEGATIVE, POSITIVE, refusal, unwrap
+from napari_sam.ui.segmenter import Loaded, ModelChoice
+from napari_sam.ui.session import Result, Session
+from napari_sam.ui.work import Work
+
+if TYPE_CHECKING:
+    import napari
+    from napari.components import ViewerModel
+
+__all__ = ["Controller", "annotate"]
+
+_SETTLE_MS = 120
+"""A slider or contrast limits have to rest this long before the plane is embedded."""
+
+
+class Controller:
+    """Connects one viewer, one image at a time, the document and the worker.
+
+    Use it from the GUI's thread. :func:`annotate` makes one together with its widget.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    model : str, default "nano"
+        A name of `napari_sam.models.available_models`.
+    device : str, default "auto"
+        "auto", "cpu", "cuda:0", "mps", ...
+    """
+
+    changed = Signal()
+    """Anything that a view shows: status, image, result layer, tool, what is being done."""
+
+    loaded = Signal(Loaded)
+    """The model is ready; says which models and devices there are."""
+
+    def __init__(self, viewer: napari.Viewer, model: str = "nano", device: str = "auto") -> None:
+        self.viewer: ViewerModel = unwrap(viewer)
+        self.session: Session | None = None
+        self.device = ""
+        self._work = Work(ModelChoice(model, device))
+        self._work.requests.changed.connect(self.changed.emit)
+        self._work.loaded.connect(self._on_loaded)
+        self._work.segmented.connect(self._on_segmented)
+        self._work.failed.connect(self._on_failed)
+        self._results: list[Result] = []
+        self._last: WeakKeyDictionary[Image, Result] = WeakKeyDictionary()
+        self._notice = ""
+        self._failure: Exception | None = None
+        # Layer events come in the middle of what napari does with a layer: what changes layers waits until it is done.
+        self._soon = _timer(0, self._catch_up)
+        self._settled = _timer(_SETTLE_MS, self._look_again)
+        self.viewer.layers.events.removed.connect(self._on_removed)
+        self.viewer.layers.selection.events.active.connect(self._on_active)
+        self._work.load()
+
+    # Choosing
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The model and the device that were asked for."""
+        return self._work.choice
+
+    @property
+    def image(self) -> Image | None:
+        """The image that is being segmented."""
+        return None if self.session is None else self.session.image
+
+    @property
+    def result_layer(self) -> Labels | None:
+        """The Labels layer that objects go to; None as long as a new one is to be made."""
+        return None if self.session is None else self.session.result.labels
+
+    def set_image(self, image: Image | None) -> None:
+        """Segment another image; what was done on the one before is kept, and taken up again on return."""
+        image = unwrap(image)
+        if image is self.image:
+            return
+        self._leave()
+        self._notice = ""
+        if image is not None and image.ndim < 2:
+            self._tell(f"{image.name!r} has one axis only: choose an image with at least two.")
+        elif image is not None:
+            result = self._last.get(image)
+            if result is not None and result.labels is not None and result.labels not in self.viewer.layers:
+                result.painter = None
+            self._enter(image, result or Result())
+        self.changed.emit()
+
+    def set_result(self, labels: Labels | None) -> bool:
+        """Let objects go to an existing Labels layer, or to a new one (None).
+
+        What is in the layer stays; objects get ids above those that are there. Returns False, and says why, if
+        the layer cannot take the image's objects.
+        """
+        labels = unwrap(labels)
+        if self.session is None or labels is self.result_layer:
+            return True
+        image = self.session.image
+        if labels is not None and (problem := refusal(image, labels)):
+            self._tell(problem)
+            return False
+        known = (result for result in self._results if result.labels is labels and labels is not None)
+        result = next(known, None) or Result(labels)
+        self._leave()
+        self._notice = ""
+        self._enter(image, result)
+        self.changed.emit()
+        return True
+
+    def set_model(self, choice: ModelChoice) -> None:
+        """Use another model or device from now on, for the current object, too."""
+        if choice != self._work.choice:
+            self._work.choice, self.device, self._notice = choice, "", ""
+            self._work.load()
+            self._look_again()
+
+    def _enter(self, image: Image, result: Result) -> None:
+        if result not in self._results:
+            self._results.append(result)
+        self._last[image] = result
+        session = self.session = Session(self.viewer, image, result)
+        session.prompts_changed.connect(self._on_prompts)
+        session.plane_changed.connect(self._on_plane)
+        session.pixels_changed.connect(self._on_pixels)
+        session.dragging.connect(self._on_dragging)
+        session.tool_changed.connect(self.changed.emit)
+        self.viewer.layers.selection.active = session.prompts.points
+        self._work.embed(session)
+        self._work.segment_stale(session)
+
+    def _leave(self) -> None:
+        if self.session is not None:
+            self._soon.stop()
+            self._settled.stop()
+            self._work.stop_embedding()
+            session, self.session = self.session, None
+            session.close()
+
+    # Tools
+
+    @property
+    def tool(self) -> str:
+        """What a click does now: "positive", "negative", "box", or "" if it does not prompt."""
+        if self.session is None:
+            return ""
+        active, prompts = self.viewer.layers.selection.active, self.session.prompts
+        if active is prompts.points:
+            return prompts.polarity if prompts.points.mode == "add" else ""
+        return "box" if active is prompts.boxes and prompts.boxes.mode == "add_rectangle" else ""
+
+    def set_tool(self, tool: str) -> None:
+        """Let clicks add a "positive" or a "negative" point, or let drags draw a "box"."""
+        if self.session is None:
+            return
+        prompts = self.session.prompts
+        if tool == "box":
+            prompts.boxes.mode = "add_rectangle"
+            self.viewer.layers.selection.active = prompts.boxes
+        else:
+            prompts.polarity = tool
+            prompts.points.mode = "add"
+            self.viewer.layers.selection.active = prompts.points
+        self.changed.emit()
+
+    def toggle_polarity(self) -> None:
+        """Let clicks do the opposite: a positive or a negative point."""
+        if self.session is not None:
+            self.set_tool(NEGATIVE if self.session.prompts.polarity == POSITIVE else POSITIVE)
+
+    def toggle_box(self) -> None:
+        """Go from points to boxes and back."""
+        if self.session is not None:
+            self.set_tool(self.session.prompts.polarity if self.tool == "box" else "box")
+
+    # Prompting
+
+    def add_point(self, at: Sequence[float], positive: bool = True) -> None:
+        """Add a point prompt to the current object.
+
+        Parameters
+        ----------
+        at : sequence of float
+            Data coordinates (..., row, column) in pixels of the image, one number per axis.
+        positive : bool, default True
+            On the object, or on the background.
+
+        Raises
+        ------
+        ImageError
+            If no image is chosen, or the viewer shows no plane of it.
+        PromptError
+            If the point does not lie on the image.
+        """
+        session, where = self._on_image(np.asarray([at], dtype=float))
+        plane, size = session.plane_at(where[0])
+        Prompts.create(size, points=coordinates.to_xy(where, plane))
+        session.prompts.add_point(where[0], plane, positive)
+
+    def add_box(self, corner: Sequence[float], opposite: Sequence[float]) -> None:
+        """Add a box prompt to the current object; it replaces one that is on the same plane.
+
+        Parameters
+        ----------
+        corner, opposite : sequence of float
+            Two opposite corners in data coordinates (..., row, column), one number per axis.
+
+        Raises
+        ------
+        ImageError
+            If no image is chosen, or the viewer shows no plane of it.
+        PromptError
+            If the box has no area or does not lie on the image.
+        """
+        session, where = self._on_image(np.asarray([corner, opposite], dtype=float))
+        plane, size = session.plane_at(where.mean(axis=0))
+        box = coordinates.corners_to_box(where, plane)
+        Prompts.create(size, box=box)
+        session.prompts.add_box(coordinates.box_to_corners(box, plane), plane)
+
+    def _on_image(self, where: np.ndarray) -> tuple[Session, np.ndarray]:
+        if self.session is None:
+            raise ImageError("No image is chosen: call set_image with an image layer first.")
+        if where.shape[1:] != (self.session.image.ndim,):
+            raise PromptError(
+                f"A position in this image has {self.session.image.ndim} coordinates (..., row, column): "
+                f"{where.shape[-1]} were given."
+            )
+        return self.session, where
+
+    def accept(self) -> None:
+        """Keep the current object and go on to the next; a mask that is still being computed is kept, too."""
+        if self.session is None:
+            return
+        self._catch_up()
+        if self.session is None or self.session.document.current.is_empty:
+            self._tell("There is nothing to accept yet: click an object or draw a box first.")
+            return
+        self._notice = ""
+        self.session.document.accept()
+        self.changed.emit()
+
+    def reject(self) -> None:
+        """Clear the current object's mask and prompts."""
+        if self.session is not None:
+            self._notice = ""
+            self._work.forget(self.session.document.current)
+            self.session.document.reject()
+            self.session.read_prompts()
+            self.changed.emit()
+
+    # Results
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The array of the result layer, after all pending work is done.
+
+        Raises
+        ------
+        ImageError
+            If no image is chosen.
+        NapariSamError
+            If something that was asked for failed.
+        """
+        self.wait()
+        if self.session is None:
+            raise ImageError("No image is chosen: call set_image with an image layer first.")
+        array: np.ndarray = self.session.ensure_labels().data
+        return array
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let the event loop turn until all results have arrived; False if `timeout` seconds passed before.
+
+        Raises
+        ------
+        NapariSamError
+            If something that was asked for failed.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self.closed and (self.busy or self._soon.isActive() or self._settled.isActive()):
+            if end is not None and time.monotonic() > end:
+                return False
+            QApplication.processEvents()
+            time.sleep(0.002)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether results are still to come."""
+        return self._work.requests.busy
+
+    @property
+    def encoding(self) -> bool:
+        """Whether the model is being loaded or an image embedding computed."""
+        return self._work.encoding
+
+    @property
+    def doing(self) -> str:
+        """What the worker does at the moment."""
+        return self._work.requests.doing
+
+    @property
+    def notice(self) -> str:
+        """What went wrong last, as long as it matters."""
+        ignored = self.session.ignored if self.session is not None else []
+        return ignored[-1] if ignored else self._notice
+
+    @property
+    def status(self) -> str:
+        """One or two sentences: what is going on and what to do next."""
+        return status.describe(self)
+
+    def owns(self, layer: object) -> bool:
+        """Whether a layer belongs to what is being segmented here."""
+        return self.session is not None and layer is not None and (
+            layer in self.session.prompts or layer is self.result_layer or layer is self.image
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether the widget was closed."""
+        return self._work.requests.closed
+
+    def close(self) -> None:
+        """Take the prompt layers away and stop; the result layer stays. Closing twice is fine."""
+        if not self.closed:
+            self.viewer.layers.events.removed.disconnect(self._on_removed)
+            self.viewer.layers.selection.events.active.disconnect(self._on_active)
+            self._leave()
+            self._work.close()
+
+    # Events
+
+    def _on_prompts(self, planes: set[Plane]) -> None:
+        if planes and self.session is not None:
+            self._notice = ""
+            self._work.segment(self.session, planes)
+            self._soon.start()
+        self.changed.emit()
+
+    def _on_plane(self) -> None:
+        self._notice = ""
+        self._settled.start()
+        self.changed.emit()
+
+    def _on_pixels(self) -> None:
+        self._settled.start()
+
+    def _on_dragging(self) -> None:
+        self._soon.start()
+
+    def _look_again(self) -> None:
+        """Embed what is displayed now, and segment the current object as it looks now."""
+        self._settled.stop()
+        if self.session is None:
+            return
+        if self.session.shape_changed:
+            image = self.session.image
+            self._leave()
+            self._tell("The image has another shape now: its objects stay in their layer, and a new one is begun.")
+            self._enter(image, Result())
+            return
+        self._work.embed(self.session)
+        self._work.segment_stale(self.session)
+
+    def _catch_up(self) -> None:
+        """Do what could not be done in the middle of a layer's event."""
+        self._soon.stop()
+        if self.session is None:
+            return
+        if self.session.image not in self.viewer.layers:
+            self._leave()
+            self._tell("The image was removed: choose another one. Its objects stay in their layer.")
+            return
+        self.session.restore_layers()
+        self.session.prompts.tidy()
+        self.session.read_prompts()
+
+    def _on_removed(self, event: Any) -> None:
+        if self.session is not None and (
+            event.value is self.image or event.value is self.result_layer or event.value in self.session.prompts
+        ):
+            self._soon.start()
+
+    def _on_active(self, event: Any = None) -> None:
+        self.changed.emit()
+
+    def _on_loaded(self, loaded: Loaded) -> None:
+        self.device = loaded.device
+        self.loaded.emit(loaded)
+
+    def _on_segmented(self, mask: Mask) -> None:
+        self._notice = status.NOTHING_FOUND if mask.is_empty else ""
+
+    def _on_failed(self, error: Exception) -> None:
+        self._failure = error
+        expected = isinstance(error, NapariSamError)
+        sentence = str(error) if expected else f"Something unexpected failed: {type(error).__name__}: {error}"
+        # Without a model, everything that waits fails in the same way.
+        if sentence != self._notice:
+            self._notice = sentence
+            show_error(sentence)
+
+    def _tell(self, sentence: str) -> None:
+        self._notice = sentence
+        show_warning(sentence)
+        self.changed.emit()
+
+
+def _timer(milliseconds: int, function: Callable[[], None]) -> QTimer:
+    timer = QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(function)
+    return timer
+
+
+def annotate(
+    viewer: napari.Viewer, image_layer: Image | None = None, model: str = "nano", device: str = "auto"
+) -> Controller:
+    """Open the widget in a viewer, and drive it from a script.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    image_layer : napari.layers.Image, optional
+        The image to segment; the selected one if not given.
+    model : str, default "nano"
+        A name of `napari_sam.models.available_models`.
+    device : str, default "auto"
+        "auto", "cpu", "cuda:0", "mps", ...
+
+    Returns
+    -------
+    Controller
+        What was done through it shows in the widget and can be continued there by hand, and the other way round.
+
+    Examples
+    --------
+    >>> import napari, napari_sam
+    >>> from skimage.data import coins
+    >>> viewer = napari.Viewer()                                          # doctest: +SKIP
+    >>> session = napari_sam.annotate(viewer, viewer.add_image(coins()))  # doctest: +SKIP
+    >>> session.add_point((90, 215))                                      # doctest: +SKIP
+    >>> session.accept()                                                  # doctest: +SKIP
+    >>> session.add_box((170, 40), (225, 100))                            # doctest: +SKIP
+    >>> session.labels.max()                                              # doctest: +SKIP
+    2
+    """
+    from napari_sam.ui.widget import SegmentWidget
+
+    widget = SegmentWidget(viewer, image=image_layer, model=model, device=device)
+    viewer.window.add_dock_widget(widget, name="Segment (napari-sam)", area="right")
+    return widget.controller

@@ -1,0 +1,126 @@
+"""The layers that the plugin adds, with the image's transform, and which layers it can write to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from napari.layers import Labels, Points, Shapes
+
+from napari_sam.ui.plane import image_shape
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+
+__all__ = [
+    "NEGATIVE",
+    "POSITIVE",
+    "TRANSFORM",
+    "box_layer",
+    "first_free_id",
+    "match_transform",
+    "point_layer",
+    "refusal",
+    "result_layer",
+    "unwrap",
+]
+
+POSITIVE, NEGATIVE = "positive", "negative"
+
+_COLOURS = {POSITIVE: "#2fbf4f", NEGATIVE: "#e5383b"}
+TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""The attributes of a layer that say where its pixels lie in the world."""
+
+_BOX_COLOUR = "#2fbf4f"
+
+T = TypeVar("T")
+
+
+def unwrap(thing: T) -> T:
+    """The viewer or layer itself: napari hands plugins a proxy that looks up every attribute slowly."""
+    return getattr(thing, "__wrapped__", thing)
+
+
+def _transform(image: Layer) -> dict[str, Any]:
+    """What makes another layer lie on the image, pixel on pixel."""
+    return {name: getattr(image, name) for name in TRANSFORM}
+
+
+def match_transform(layer: Layer, image: Layer) -> None:
+    """Make a layer lie on the image again after the latter was moved."""
+    for name, value in _transform(image).items():
+        setattr(layer, name, value)
+
+
+def point_layer(image: Image, size: float) -> Points:
+    """An empty layer for point prompts, green where positive and red where negative.
+
+    Its features say of each point its `polarity` and by its `axes` ("row,column") which way the plane lies on
+    which it was put.
+    """
+    layer = Points(
+        np.empty((0, image.ndim)),
+        ndim=image.ndim,
+        name=f"{image.name}: points",
+        features={
+            "polarity": pd.Categorical([], categories=list(_COLOURS)),
+            "axes": np.array([], dtype=object),
+        },
+        feature_defaults={"polarity": POSITIVE, "axes": ""},
+        face_color="polarity",
+        face_color_cycle=_COLOURS,
+        border_color="white",
+        border_width=0.15,
+        size=size,
+        **_transform(image),
+    )
+    layer.mode = "add"
+    return layer
+
+
+def box_layer(image: Image, edge_width: float) -> Shapes:
+    """An empty layer for box prompts; its feature `axes` is that of the points."""
+    layer = Shapes(
+        ndim=image.ndim,
+        name=f"{image.name}: boxes",
+        features={"axes": np.array([], dtype=object)},
+        feature_defaults={"axes": ""},
+        face_color="transparent",
+        edge_color=_BOX_COLOUR,
+        edge_width=edge_width,
+        **_transform(image),
+    )
+    layer.mode = "add_rectangle"
+    return layer
+
+
+def result_layer(image: Image) -> Labels:
+    """An empty Labels layer as large as the image."""
+    return Labels(
+        np.zeros(image_shape(image), dtype=np.int32), name=f"{image.name}: objects", **_transform(image)
+    )
+
+
+def refusal(image: Image, labels: Labels) -> str | None:
+    """Why the objects of the image cannot be written to a Labels layer, in one sentence; None if they can."""
+    if labels.multiscale:
+        return f"{labels.name!r} is multiscale, which napari cannot edit: choose another layer or a new one."
+    wanted = image_shape(image)
+    if tuple(labels.data.shape) != wanted:
+        return (
+            f"{labels.name!r} has the shape {tuple(labels.data.shape)}, but the image has {wanted}: "
+            "choose a layer of the image's shape or a new one."
+        )
+    if type(labels.data).__module__.partition(".")[0] == "dask":
+        return f"{labels.name!r} is computed when needed (dask): choose another layer or a new one."
+    if not labels.editable:
+        return f"{labels.name!r} cannot be edited: choose another layer or a new one."
+    return None
+
+
+def first_free_id(labels: Labels) -> int:
+    """One more than the greatest label in the layer, at least 1."""
+    data = labels.data
+    return max(int(np.max(data)), 0) + 1 if data.size else 1
+

@@ -1,0 +1,45 @@
+"""The sentence that says what is going on and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.layers import Image
+
+if TYPE_CHECKING:
+    from napari_sam.ui.controller import Controller
+
+__all__ = ["NOTHING_FOUND", "describe"]
+
+NOTHING_FOUND = "The model finds nothing here: move the point, add another one, or draw a box."
+
+
+def describe(controller: Controller) -> str:
+    """One or two sentences for the widget's status line."""
+    session = controller.session
+    if session is None:
+        if controller.notice:
+            return controller.notice
+        if any(isinstance(layer, Image) for layer in controller.viewer.layers):
+            return "Choose an image to begin."
+        return "Open an image to begin: drop a file on the canvas, or take the sample."
+    if session.plane is None:
+        return session.plane_problem
+    if controller.notice:
+        return controller.notice
+    current, plane = session.document.current, session.plane
+    if controller.encoding:
+        return f"{controller.doing or 'Starting'}… You can click already."
+    if controller.busy:
+        return f"Segmenting object {current.id}…"
+    if plane in current.masks:
+        pixels, score = current.masks[plane].area, current.scores[plane]
+        return (
+            f"Object {current.id}: {pixels:,} pixels, predicted IoU {score:.2f}. "
+            "Correct it with more points, or accept it."
+        )
+    if plane in current.prompts:
+        return "Points on the background alone select nothing: add one on the object, or a box."
+    if current.prompts:
+        return f"Object {current.id} has no prompts on this plane: click to continue it here, or accept it."
+    return "Click an object, or draw a box around it."
