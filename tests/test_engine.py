@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skimage.data import coins
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -216,6 +218,26 @@ def test_full_logits_are_positive_on_the_mask_and_background_outside_the_frame()
     np.testing.assert_array_equal(full > 0, np.stack([m.to_array() for m in prediction.masks]))
     assert 0 < sum(m.area for m in prediction.masks) < full.size
     assert (full[:, :, :13] == BACKGROUND_LOGIT).all()
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    corner=st.tuples(st.floats(-60, 60), st.floats(-60, 60)),
+    side=st.tuples(st.floats(1, 120), st.floats(1, 120)),
+    size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
+)
+def test_masks_from_boxes_are_those_of_the_whole_plane(
+    seed: int, corner: tuple[float, float], side: tuple[float, float], size: tuple[int, int]
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(1, 2, 4, 4, generator=generator) - torch.tensor([0.0, 1.5]).view(1, 2, 1, 1)
+    logits = F.interpolate(logits, (24, 20), mode="bicubic")[0]
+    frame = (*corner, corner[0] + side[0], corner[1] + side[1])
+    prediction = prediction_on(frame, logits, size)
+    np.testing.assert_array_equal(
+        prediction.full_logits() > 0, np.stack([m.to_array() for m in prediction.masks])
+    )
 
 
 def test_nano_embeds_and_segments(nano: PromptableModel, embedding: Embedding) -> None:

@@ -63,8 +63,7 @@ def read_plane(path: str | os.PathLike[str], plane: Sequence[int] = ()) -> NDArr
                 f"Plane {index} is outside axis {axis} of {source.name}, which has the shape {array.shape}: "
                 f"choose 0 to {length - 1}."
             )
-    chosen: NDArray[Any] = array[tuple(plane)]
-    return chosen
+    return np.array(array[tuple(plane)])
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -150,12 +149,14 @@ def _read(path: Path) -> tuple[NDArray[Any], bool]:
 
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
-            array, axes = np.asarray(series.asarray()), series.axes
+            # Uncompressed stacks may be larger than memory: of these, only the chosen plane is read.
+            whole = series.asarray() if series.dataoffset is None else tifffile.memmap(path, mode="r")
+            array, axes = np.asarray(whole), series.axes
         if "S" in axes:  # samples of one pixel: colour, perhaps kept plane by plane
             return np.moveaxis(array, axes.index("S"), -1), True
         return array, False
     if suffix == ".npy":
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     else:
         from skimage.io import imread
 
