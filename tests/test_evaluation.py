@@ -329,8 +329,11 @@ def test_what_an_index_must_have(folder: Path) -> None:
         list(read_index(folder, "val", ["moon"]))
     with pytest.raises(ImageError, match=r"no index\.csv"):
         list(read_index(folder / "nowhere", "val"))
-    (folder / "plane.png").write_text("no image")
-    with pytest.raises(ImageError, match="cannot be read"):
+    (folder / "volume.tif").write_text("no image")
+    with pytest.raises(ImageError, match=r"volume\.tif cannot be read"):
+        list(read_index(folder, "val"))
+    (folder / "plane.png").unlink()
+    with pytest.raises(ImageError, match=r"plane\.png cannot be read"):
         list(read_index(folder, "val"))
     (folder / "index.csv").write_text("dataset,id,image\n")
     with pytest.raises(ImageError, match="no column labels, split"):

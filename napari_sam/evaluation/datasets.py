@@ -119,7 +119,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 def _read(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path) if path.suffix == ".npy" else imread(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"{path} cannot be read as an image ({error}).") from error
     return np.asarray(array)
 
