@@ -197,10 +197,9 @@ class Nano(PromptableModel):
         logits : Tensor, shape (B, 4, 128, 128), float32
         scores : Tensor, shape (B, 4), float32
         """
-        tokens, dense, dense4 = self.prompt_encoder(points, labels, boxes, logits)
-        masks, scores = self.mask_decoder(
-            embedding + dense, skip4 + dense4, skip2, tokens, self.prompt_encoder.grid_positions()
-        )
+        tokens, present, dense, dense4 = self.prompt_encoder(points, labels, boxes, logits)
+        positions = self.prompt_encoder.grid_positions()
+        masks, scores = self.mask_decoder(embedding + dense, skip4 + dense4, skip2, tokens, present, positions)
         return masks, scores
 
 

@@ -36,7 +36,7 @@ class NanoDecoder(nn.Module):
         self.iou_head = MLP(EMBED_DIM, EMBED_DIM, NUM_MASKS, depth=3)
 
     def forward(
-        self, embedding: Tensor, skip4: Tensor, skip2: Tensor, tokens: Tensor, positions: Tensor
+        self, embedding: Tensor, skip4: Tensor, skip2: Tensor, tokens: Tensor, present: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Decode.
 
@@ -47,6 +47,7 @@ class NanoDecoder(nn.Module):
         skip4 : Tensor, shape (B, 48, 64, 64)
         skip2 : Tensor, shape (B, 24, 128, 128)
         tokens : Tensor, shape (B, T, 96)
+        present : Tensor, shape (B, T), bool
         positions : Tensor, shape (1, 32 * 32, 96)
 
         Returns
@@ -59,7 +60,10 @@ class NanoDecoder(nn.Module):
         height, width = image.shape[-2:]
         outputs = self.output_tokens.weight.expand(tokens.shape[0], -1, -1)
         tokens, flat = self.transformer(
-            image.flatten(2).transpose(1, 2), positions.to(image.dtype), torch.cat([outputs, tokens], dim=1)
+            image.flatten(2).transpose(1, 2),
+            positions.to(image.dtype),
+            torch.cat([outputs, tokens], dim=1),
+            torch.cat([present.new_ones(len(present), outputs.shape[1]), present], dim=1),
         )
         image = image + flat.transpose(1, 2).unflatten(2, (height, width))
         fine = self.up2(self.up4(image, skip4), skip2)

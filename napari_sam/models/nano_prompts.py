@@ -36,7 +36,7 @@ class NanoPromptEncoder(nn.Module):
         super().__init__()
         self.register_buffer("frequencies", torch.randn(2, EMBED_DIM // 2))
         self.frequencies: Tensor
-        self.kinds = nn.Embedding(5, EMBED_DIM)  # negative, positive, padding, two box corners
+        self.kinds = nn.Embedding(4, EMBED_DIM)  # negative point, positive point, two corners of a box
         self.reduce4 = ConvNorm(_MAP_CHANNELS, SKIP_DIMS[1], stride=2)
         self.reduce8 = ConvNorm(SKIP_DIMS[1], EMBED_DIM, stride=2)
         self.skip4 = nn.Conv2d(SKIP_DIMS[1], SKIP_DIMS[1], 1)
@@ -52,14 +52,13 @@ class NanoPromptEncoder(nn.Module):
         yy, xx = torch.meshgrid(at, at, indexing="ij")
         return self.positions(torch.stack([xx, yy], dim=-1)).flatten(0, 1)[None]
 
-    def tokens(self, points: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Sparse embeddings, shape (B, N + 2, 96)."""
+    def tokens(self, points: Tensor, labels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Sparse embeddings, shape (B, N + 2, 96), and which of them are not padding."""
         corners = boxes.view(-1, 2, 2)
         given = ~corners.isnan().any(-1)
-        box_kind = torch.where(given, torch.tensor([3, 4], device=boxes.device), 2)
-        kind = torch.cat([torch.where(labels < 0, 2, labels), box_kind], dim=1)
+        kind = torch.cat([labels.clamp(min=0), given.long() * torch.tensor([2, 3], device=boxes.device)], dim=1)
         where = self.positions(torch.cat([points, corners.nan_to_num()], dim=1).float())
-        return self.kinds(kind) + torch.where((kind == 2)[..., None], 0.0, where).to(self.kinds.weight.dtype)
+        return self.kinds(kind) + where.to(self.kinds.weight.dtype), torch.cat([labels >= 0, given], dim=1)
 
     def maps(self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None) -> Tensor:
         """Prompts drawn at stride 2, shape (B, 7, 128, 128): clicks near and far, box, mask, its presence."""
@@ -83,7 +82,7 @@ class NanoPromptEncoder(nn.Module):
 
     def forward(
         self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode prompts.
 
         Parameters
@@ -98,9 +97,11 @@ class NanoPromptEncoder(nn.Module):
         Returns
         -------
         tokens : Tensor, shape (B, N + 2, 96)
+        present : Tensor, shape (B, N + 2), bool
+            False for padding.
         dense : Tensor, shape (B, 96, 32, 32)
         dense4 : Tensor, shape (B, 48, 64, 64)
         """
         maps = self.maps(points, labels, boxes, logits)
         fine = self.reduce4(maps.to(self.kinds.weight.dtype).contiguous(memory_format=torch.channels_last))
-        return self.tokens(points, labels, boxes), self.reduce8(fine), self.skip4(fine)
+        return *self.tokens(points, labels, boxes), self.reduce8(fine), self.skip4(fine)

@@ -28,10 +28,10 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from ``q`` (B, Nq, dim) to ``k`` and ``v`` (B, Nk, dim)."""
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend from ``q`` (B, Nq, dim) to ``k`` and ``v`` (B, Nk, dim), where ``mask`` (B, 1, 1, Nk) is true."""
         mixed = F.scaled_dot_product_attention(
-            self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
+            self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v)), attn_mask=mask
         )
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
@@ -54,17 +54,19 @@ class TwoWayAttentionBlock(nn.Module):
         self.norm4 = nn.LayerNorm(dim)
         self.skip_first_pe = skip_first_pe
 
-    def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if self.skip_first_pe:
-            tokens = self.self_attn(tokens, tokens, tokens)
+            tokens = self.self_attn(tokens, tokens, tokens, mask)
         else:
             q = tokens + token_pe
-            tokens = tokens + self.self_attn(q, q, tokens)
+            tokens = tokens + self.self_attn(q, q, tokens, mask)
         tokens = self.norm1(tokens)
         keys = image + image_pe
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, keys, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.cross_attn_image_to_token(keys, tokens + token_pe, tokens))
+        image = self.norm4(image + self.cross_attn_image_to_token(keys, tokens + token_pe, tokens, mask))
         return tokens, image
 
 
@@ -80,7 +82,9 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = Attention(dim, num_heads, downsample_rate)
         self.norm_final_attn = nn.LayerNorm(dim)
 
-    def forward(self, image: Tensor, image_pe: Tensor, token_pe: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, image_pe: Tensor, token_pe: Tensor, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mix prompts and image.
 
         Parameters
@@ -89,6 +93,9 @@ class TwoWayTransformer(nn.Module):
         image_pe : Tensor, shape (1, H*W, dim)
         token_pe : Tensor, shape (B, T, dim)
             The prompt tokens, which serve as their own position encoding.
+        present : Tensor, shape (B, T), bool, optional
+            Tokens that are attended to; padding is not, so that a prompt's mask does not depend on the prompts
+            that are decoded with it.
 
         Returns
         -------
@@ -96,8 +103,9 @@ class TwoWayTransformer(nn.Module):
         image : Tensor, shape (B, H*W, dim)
         """
         tokens = token_pe
+        mask = None if present is None else present[:, None, None]
         for layer in self.layers:
-            tokens, image = layer(tokens, image, token_pe, image_pe)
+            tokens, image = layer(tokens, image, token_pe, image_pe, mask)
         mixed = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
         return self.norm_final_attn(tokens + mixed), image
 

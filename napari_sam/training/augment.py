@@ -1,0 +1,47 @@
+"""Augmentation for microscopy: orientation, contrast, inversion, colour, noise, focus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["augment"]
+
+
+def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Vary one normalised window.
+
+    Parameters
+    ----------
+    pixels : Tensor, shape (3, H, W), float32, from about -1 to 1
+    labels : Tensor, shape (H, W)
+    """
+    turns = int(rng.integers(4))
+    pixels, labels = pixels.rot90(turns, (1, 2)), labels.rot90(turns, (0, 1))
+    if rng.random() < 0.5:
+        pixels, labels = pixels.flip(2), labels.flip(1)
+    x = pixels
+    if rng.random() < 0.3:
+        x = ((x.clamp(-1, 1) + 1) / 2) ** float(2 ** rng.uniform(-1, 1)) * 2 - 1
+    if rng.random() < 0.5:
+        x = x * float(rng.uniform(0.6, 1.3)) + float(rng.uniform(-0.25, 0.25))
+    if rng.random() < 0.25:
+        gain = torch.from_numpy(rng.uniform(0.7, 1.3, (3, 1, 1))).float()
+        x = x * gain + torch.from_numpy(rng.uniform(-0.2, 0.2, (3, 1, 1))).float()
+    if rng.random() < 0.15:
+        x = x.mean(0, keepdim=True).expand(3, -1, -1)
+    if rng.random() < 0.12:
+        x = -x
+    if rng.random() < 0.2:
+        x = gaussian_blur(x, [7, 7], [float(rng.uniform(0.4, 1.6))])
+    if rng.random() < 0.35:
+        channels = 1 if rng.random() < 0.7 else 3
+        noise = torch.from_numpy(rng.standard_normal((channels, *x.shape[1:]), dtype="float32"))
+        x = x + noise * float(rng.uniform(0.02, 0.2))
+    return x.clamp(-2, 2).contiguous(), labels.contiguous()

@@ -1,0 +1,152 @@
+"""Labelled images for training, kept in memory, and random crops of them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from skimage.io import imread
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_sam.models.nano import percentile_limits, working_scale
+from napari_sam.models.nano_prompts import WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["LabelledImage", "crop_at", "load_index", "random_crop"]
+
+_VOLUME_STEP = 4
+"""Neighbouring planes of a volume are nearly equal: every fourth is kept."""
+_MIN_AREA = 12
+"""Smallest object that is trained on, in working pixels."""
+_SCALES = (0.15, 4.0)
+"""Bounds of working pixels per pixel of the plane."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One plane and its instance labels.
+
+    Attributes
+    ----------
+    pixels : array, shape (H, W, C), uint8
+        One or three channels.
+    labels : sequence of arrays, shape (H, W), int32
+        Alternative readings of the same plane (an axon, or the axon with its myelin); one is drawn each time.
+    group : str
+        What sampling is balanced over: the data set and the modality.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: Sequence[NDArray[np.int32]]
+    group: str
+    limits: tuple[float, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        plane = torch.from_numpy(self.pixels).permute(2, 0, 1).float() / 255
+        object.__setattr__(self, "limits", percentile_limits(plane))
+
+
+def load_index(folder: Path, split: str = "train") -> list[LabelledImage]:
+    """Read every item of a split of an ``index.csv`` folder; volumes as planes along all three axes.
+
+    Parameters
+    ----------
+    folder : path
+        Holds ``index.csv`` with the columns dataset, split, modality, n_frames, image, labels.
+    split : str, default "train"
+    """
+    with (folder / "index.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    items: list[LabelledImage] = []
+    for row in rows:
+        image, labels = imread(folder / row["image"]), imread(folder / row["labels"]).astype(np.int32)
+        group = f"{row['dataset']}/{row['modality']}"
+        if int(row["n_frames"] or 1) > 1:
+            image = _to_uint8(image)
+            for axis in range(3):
+                for z in range(_VOLUME_STEP // 2, image.shape[axis], _VOLUME_STEP):
+                    plane, ids = image.take(z, axis), labels.take(z, axis)
+                    if ids.any():
+                        items.append(LabelledImage(plane[..., None], [ids], group))
+            continue
+        variants = [labels]
+        fibres = folder / row["labels"].replace("/labels/", "/labels_fiber/")
+        if fibres.is_file() and "/labels/" in row["labels"]:
+            variants.append(imread(fibres).astype(np.int32))
+        pixels = image[..., None] if image.ndim == 2 else image[..., :3]
+        items.append(LabelledImage(np.ascontiguousarray(pixels), variants, group))
+    return items
+
+
+def _to_uint8(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+    if image.dtype == np.uint8:
+        return image.astype(np.uint8)
+    low, high = np.percentile(image, [0.1, 99.9])
+    return (np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
+
+
+def random_crop(item: LabelledImage, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A window of the plane around a random object, at a random scale.
+
+    More than half of the windows are at about the scale that inference would use; the others are scaled until the
+    object is between 10 and 180 working pixels across, so that every size is met in every modality.
+
+    Returns
+    -------
+    pixels : Tensor, shape (3, 256, 256), float32
+        Normalised as for inference.
+    labels : Tensor, shape (256, 256), int64
+    """
+    labels = item.labels[rng.integers(len(item.labels))]
+    height, width = labels.shape
+    rows, cols = np.nonzero(labels)
+    if len(rows):
+        pick = rng.integers(len(rows))
+        centre = np.array([rows[pick], cols[pick]], float)
+        area = int((labels == labels[rows[pick], cols[pick]]).sum())
+    else:
+        centre, area = rng.uniform(size=2) * labels.shape, 1
+    if rng.random() < 0.6 or not len(rows):
+        scale = working_scale(height, width) * np.exp(rng.normal(0, 0.3)) / rng.choice([1, 1, 1, 2])
+    else:
+        scale = np.exp(rng.uniform(np.log(10), np.log(180))) / np.sqrt(area)
+    scale = float(np.clip(scale, *_SCALES))
+    corner = centre - WINDOW / scale * (0.5 + rng.uniform(-0.35, 0.35, size=2))
+    return crop_at(item, labels, corner, scale)
+
+
+def crop_at(
+    item: LabelledImage, labels: NDArray[np.int32], corner: NDArray[np.float64], scale: float
+) -> tuple[Tensor, Tensor]:
+    """The window whose upper left corner (row, column) lies at ``corner``, at ``scale`` working pixels per pixel."""
+    side = max(2, round(WINDOW / scale))
+    size = np.array(labels.shape)
+    start = np.round(np.clip(corner, 0, np.maximum(size - side, 0))).astype(int)
+    stop = np.minimum(start + side, size)
+    region = (slice(start[0], stop[0]), slice(start[1], stop[1]))
+    pixels = torch.from_numpy(np.ascontiguousarray(item.pixels[region])).permute(2, 0, 1).float()[None] / 255
+    ids = torch.from_numpy(np.ascontiguousarray(labels[region])).float()[None, None]
+    out = [max(1, min(WINDOW, round(n * scale))) for n in (stop - start).tolist()]
+    pixels = F.interpolate(pixels, out, mode="bilinear", antialias=scale < 1, align_corners=False)
+    ids = F.interpolate(ids, out, mode="nearest-exact")
+    low, high = item.limits
+    pixels = ((pixels[0] - low) * (2 / max(high - low, 1e-6)) - 1).clamp(-2, 2)
+    padding = (0, WINDOW - out[1], 0, WINDOW - out[0])
+    pixels = F.pad(pixels.expand(3, -1, -1), padding)
+    return pixels, F.pad(ids[0, 0].long(), padding)
+
+
+def pick_objects(labels: Tensor, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Ids of at most ``most`` random objects of a window that are large enough to learn from."""
+    ids, counts = np.unique(labels.numpy(), return_counts=True)
+    ids = ids[(ids > 0) & (counts >= _MIN_AREA)]
+    return rng.permutation(ids)[:most]

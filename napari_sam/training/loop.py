@@ -1,0 +1,250 @@
+"""The training loop of ``nano``."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from napari_sam.models.checkpoint import save_state
+from napari_sam.models.nano import Nano
+from napari_sam.training.augment import augment
+from napari_sam.training.data import LabelledImage, pick_objects, random_crop
+from napari_sam.training.losses import prompt_loss
+from napari_sam.training.prompts import correct, first_prompts
+from napari_sam.training.synthetic import synthetic_sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["Settings", "Windows", "train"]
+
+
+_BALANCED_STEPS = 800
+"""Steps over which the balanced cross entropy, with which random weights begin, fades out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is.
+
+    Attributes
+    ----------
+    minutes : float
+        Length of the whole run, over which the learning rate falls; a resumed run goes on where it was.
+    windows : int
+        Windows in a batch.
+    objects : int
+        Most objects prompted in a window.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    ema_decay : float
+        Of the exponential moving average of the weights, which is what is saved.
+    synthetic : float
+        Share of windows that are synthetic.
+    save_minutes : float
+        How often to save.
+    seed : int
+    """
+
+    minutes: float = 60.0
+    windows: int = 6
+    objects: int = 4
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.02
+    ema_decay: float = 0.998
+    synthetic: float = 0.12
+    save_minutes: float = 5.0
+    seed: int = 0
+
+
+class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
+    """An endless stream of (pixels (3, 256, 256), masks (objects, 256, 256), number of objects)."""
+
+    def __init__(
+        self, items: Sequence[LabelledImage], weights: Mapping[str, float], settings: Settings
+    ) -> None:
+        self.items = items
+        groups = sorted({item.group for item in items})
+        self.members = [[i for i, item in enumerate(items) if item.group == g] for g in groups]
+        share = np.array([weights.get(g, weights.get(g.split("/")[0], 1.0)) for g in groups])
+        self.share = share / share.sum()
+        self.settings = settings
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        info = get_worker_info()
+        rng = np.random.default_rng([self.settings.seed, info.id if info else 0, time.time_ns() % 2**32])
+        while True:
+            if rng.random() < self.settings.synthetic:
+                image, ids = synthetic_sample(rng)
+                plane = np.ascontiguousarray(image)
+                item = LabelledImage(plane, [ids], "synthetic")
+                low, high = item.limits
+                pixels = torch.from_numpy(plane).permute(2, 0, 1).float() / 255
+                pixels = ((pixels - low) * (2 / max(high - low, 1e-6)) - 1).clamp(-2, 2)
+                labels = torch.from_numpy(ids).long()
+            else:
+                group = rng.choice(len(self.members), p=self.share)
+                pixels, labels = random_crop(self.items[rng.choice(self.members[group])], rng)
+            pixels, labels = augment(pixels, labels, rng)
+            chosen = pick_objects(labels, self.settings.objects, rng)
+            if not len(chosen):
+                continue
+            masks = torch.zeros(self.settings.objects, *labels.shape, dtype=torch.bool)
+            masks[: len(chosen)] = labels == torch.from_numpy(chosen)[:, None, None]
+            yield pixels, masks, torch.tensor(len(chosen))
+
+
+def train(
+    items: Sequence[LabelledImage],
+    output: Path,
+    *,
+    weights: Mapping[str, float] | None = None,
+    settings: Settings | None = None,
+    device: str = "cpu",
+    initial: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Train ``nano`` and write its averaged weights to ``output`` (safetensors), now and then and at the end.
+
+    The state of the run is kept beside it in ``output`` with the suffix ``.run``; where that exists, the run
+    goes on from there.
+
+    Parameters
+    ----------
+    items : sequence of LabelledImage
+    output : path
+    weights : mapping of str to float, optional
+        How often a group, or all of a data set, is drawn; 1 where not given.
+    settings : Settings, optional
+    device : str, default "cpu"
+    initial : mapping of str to Tensor, optional
+        Weights to start from, instead of random ones.
+    """
+    settings = settings or Settings()
+    torch.manual_seed(settings.seed)
+    where = torch.device(device)
+    model = Nano()
+    if initial is not None:
+        model.load_state_dict(dict(initial))
+    model = model.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(
+        model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
+    )
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+    )
+    run_file = output.with_suffix(".run")
+    step, spent = 0, 0.0
+    if run_file.exists():
+        state: dict[str, Any] = torch.load(run_file, map_location=where, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, spent = state["step"], state["spent"]
+
+    def save() -> None:
+        save_state(average.module, output)
+        state = {
+            "model": model.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "spent": spent,
+            "settings": asdict(settings),
+        }
+        part = run_file.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(run_file)
+
+    stream = iter(
+        DataLoader(Windows(items, weights or {}, settings), batch_size=settings.windows, num_workers=1, prefetch_factor=4)
+    )
+    total, saved, shown = settings.minutes * 60, spent, np.zeros(3)
+    clock = time.monotonic()
+    while spent < total:
+        pixels, masks, counts = next(stream)
+        rate = _learning_rate(spent / total, step, settings.learning_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        balance = max(0.0, 1 - step / _BALANCED_STEPS) if initial is None else 0.0
+        loss, first, last = _step(model, optimizer, pixels.to(where), masks.to(where), counts, balance)
+        average.update_parameters(model)
+        step += 1
+        now = time.monotonic()
+        spent, clock = spent + now - clock, now
+        shown = np.array([loss, first, last]) if step == 1 else 0.98 * shown + 0.02 * np.array([loss, first, last])
+        if step % 50 == 0:
+            print(
+                f"{spent / 60:6.1f} min  step {step:6d}  loss {shown[0]:.3f}  IoU {shown[1]:.3f} -> {shown[2]:.3f}",
+                flush=True,
+            )
+        if spent - saved > settings.save_minutes * 60:
+            saved = spent
+            save()
+    save()
+
+
+def _learning_rate(progress: float, step: int, peak: float) -> float:
+    """Warm-up over 200 steps, then a cosine to one hundredth."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return peak * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * cosine)
+
+
+def _step(
+    model: Nano,
+    optimizer: torch.optim.Optimizer,
+    pixels: Tensor,
+    masks: Tensor,
+    counts: Tensor,
+    balance: float,
+) -> tuple[float, float, float]:
+    """One batch: a first prompt, corrections, one update; the loss and the mean IoU of the first and last round."""
+    model.train()
+    owner = torch.repeat_interleave(torch.arange(len(pixels)), counts).to(pixels.device)
+    present = torch.arange(masks.shape[1])[None] < counts[:, None]
+    truth = masks[present.to(masks.device)]
+    target = F.avg_pool2d(truth[:, None].float(), 2)[:, 0]
+    rounds = int(np.random.default_rng(int(torch.randint(2**31, (1,)))).choice([1, 2, 3, 5], p=[0.5, 0.32, 0.1, 0.08]))
+    with torch.autocast(pixels.device.type, torch.bfloat16):
+        features = model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
+        windows = [f[owner] for f in features]
+    prompts = first_prompts(truth)
+    feed_back = torch.rand(()) < 0.5
+    logits: Tensor | None = None
+    total = torch.zeros((), device=pixels.device)
+    quality: list[float] = []
+    for index in range(rounds):
+        counted = index in (0, rounds - 1)
+        with torch.set_grad_enabled(counted), torch.autocast(pixels.device.type, torch.bfloat16):
+            found, scores = model.decode_windows(*windows, prompts.points, prompts.labels, prompts.boxes, logits)
+        if counted:
+            total = total + prompt_loss(found, scores, target, balance)
+        single = found[:, 0].detach()
+        quality.append(_mean_iou(single, target))
+        if index + 1 < rounds:
+            fine = F.interpolate(single[:, None], scale_factor=2.0, mode="bilinear")[:, 0] > 0
+            prompts = correct(prompts, fine, truth)
+            logits = single[:, None] if feed_back else None
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return float(total.detach()) / (1 if rounds == 1 else 2), quality[0], quality[-1]
+
+
+def _mean_iou(logits: Tensor, target: Tensor) -> float:
+    predicted, truth = logits > 0, target > 0.5
+    union = (predicted | truth).sum((-1, -2)).clamp(min=1)
+    return float(((predicted & truth).sum((-1, -2)) / union).mean())

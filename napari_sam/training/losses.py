@@ -1,0 +1,75 @@
+"""Losses of the promptable decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["iou", "mask_losses", "prompt_loss"]
+
+_DICE_WEIGHT = 1.0
+_SCORE_WEIGHT = 1.0
+_OTHERS_WEIGHT = 0.05
+"""Share of the mean over candidates beside the best one: keeps unused candidates alive."""
+
+
+def mask_losses(logits: Tensor, target: Tensor, balance: float = 0.0) -> Tensor:
+    """Cross entropy plus dice, shape (B, C).
+
+    Two cross entropies are mixed. The balanced one averages over foreground and over background on their own: from random
+    weights it learns at once, where others stay at empty masks, but it draws boundaries too far out. The other is
+    summed and divided by the object's area: each pixel counts the same on both sides of the boundary, and small objects
+    count as much as large ones.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, C, H, W)
+    target : Tensor, shape (B, H, W), between 0 and 1
+    balance : float, default 0
+        Share of the balanced cross entropy.
+    """
+    target = target[:, None].expand_as(logits)
+    area = target.sum((-1, -2))
+    pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    inside = (pixel * target).sum((-1, -2))
+    outside = pixel.sum((-1, -2)) - inside
+    by_area = (inside + outside) / (2 * area + 16)
+    balanced = (inside / (area + 1) + outside / (target[0, 0].numel() - area + 1)) / 2
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum((-1, -2))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((-1, -2)) + area + 1)
+    return balance * balanced + (1 - balance) * by_area + _DICE_WEIGHT * dice
+
+
+def iou(logits: Tensor, target: Tensor) -> Tensor:
+    """IoU of thresholded logits (B, C, H, W) with a target (B, H, W), shape (B, C)."""
+    predicted = logits > 0
+    truth = (target > 0.5)[:, None]
+    union = (predicted | truth).sum((-1, -2))
+    return (predicted & truth).sum((-1, -2)) / union.clamp(min=1)
+
+
+def prompt_loss(logits: Tensor, scores: Tensor, target: Tensor, balance: float = 0.0) -> Tensor:
+    """The loss of one round of prompts: the single mask, the best of three, and the predicted IoUs.
+
+    Only the best of the three candidates is pulled (Kirillov et al. 2023, section 3, "Resolving ambiguity").
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, 4, H, W)
+    scores : Tensor, shape (B, 4)
+    target : Tensor, shape (B, H, W)
+    balance : float, default 0
+        See :func:`mask_losses`.
+    """
+    losses = mask_losses(logits, target, balance)
+    three = losses[:, 1:]
+    with torch.no_grad():
+        actual = iou(logits, target)
+    return (
+        losses[:, 0].mean()
+        + three.amin(1).mean()
+        + _OTHERS_WEIGHT * three.mean()
+        + _SCORE_WEIGHT * F.mse_loss(scores, actual)
+    )

@@ -1,0 +1,98 @@
+"""Simulated prompts: what a user would click, drawn from the ground truth and from the errors.
+
+As in Kirillov et al. (2023), Segment Anything, appendix A, "Training algorithm": first a point inside the object or a
+jittered box, then points from the error region, with the previous logits fed back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["SimulatedPrompts", "correct", "first_prompts", "sample_points"]
+
+_DEPTH = 9
+"""Side of the neighbourhood that tells how deep in a region a pixel lies."""
+
+
+@dataclass(slots=True)
+class SimulatedPrompts:
+    """Prompts of B objects in window coordinates: points (B, N, 2), labels (B, N), boxes (B, 4)."""
+
+    points: Tensor
+    labels: Tensor
+    boxes: Tensor
+
+
+def sample_points(regions: Tensor, power: float, generator: torch.Generator | None = None) -> Tensor:
+    """One random pixel centre (x, y) of each region, shape (B, 2); with ``power`` above 0 rather a deep one.
+
+    Parameters
+    ----------
+    regions : Tensor, shape (B, H, W), bool
+        An empty region gives an arbitrary pixel.
+    power : float
+        0 draws uniformly.
+    """
+    weight = regions.float()
+    if power:
+        depth = F.avg_pool2d(weight[:, None], _DEPTH, stride=1, padding=_DEPTH // 2)[:, 0]
+        weight = weight * depth**power
+    # Gumbel's trick with -log(u) exponential: the smallest ratio wins with probability proportional to its weight.
+    waiting = torch.empty(weight.shape, device=weight.device).exponential_(generator=generator)
+    at = (weight / waiting.clamp(min=1e-12)).flatten(1).argmax(1)
+    width = regions.shape[-1]
+    return torch.stack([at % width, at // width], dim=-1) + 0.5
+
+
+def tight_boxes(masks: Tensor) -> Tensor:
+    """x0, y0, x1, y1 between pixel edges of each mask, shape (B, 4)."""
+    columns, rows = masks.any(1), masks.any(2)
+
+    def span(line: Tensor) -> tuple[Tensor, Tensor]:
+        first = line.float().argmax(1)
+        last = line.shape[1] - line.flip(1).float().argmax(1)
+        return first, last
+
+    (x0, x1), (y0, y1) = span(columns), span(rows)
+    return torch.stack([x0, y0, x1, y1], dim=-1).float()
+
+
+def first_prompts(masks: Tensor, generator: torch.Generator | None = None) -> SimulatedPrompts:
+    """A point, a jittered box, or both, for each of the masks, shape (B, H, W)."""
+    count = len(masks)
+    kind = torch.rand(count, generator=generator)
+    has_box = kind < 0.45
+    has_point = (kind > 0.45) | (kind < 0.1)
+    deep = sample_points(masks, 4.0, generator)
+    anywhere = sample_points(masks, 0.0, generator)
+    points = torch.where(torch.rand(count, 1, generator=generator) < 0.6, deep, anywhere)
+    boxes = tight_boxes(masks)
+    side = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    noise = torch.randn(count, 4, generator=generator).clamp(-2, 2)
+    boxes = boxes + (noise * side * 0.05).clamp(-10, 10)
+    boxes[~has_box] = torch.nan
+    labels = torch.where(has_point, 1, -1)[:, None]
+    return SimulatedPrompts(points[:, None], labels, boxes)
+
+
+def correct(
+    prompts: SimulatedPrompts, predicted: Tensor, masks: Tensor, generator: torch.Generator | None = None
+) -> SimulatedPrompts:
+    """Add to each object one click inside the error; where there is none, a padding point.
+
+    Parameters
+    ----------
+    predicted, masks : Tensor, shape (B, H, W), bool
+    """
+    errors = predicted != masks
+    at = sample_points(errors, 2.0, generator)
+    x, y = at.long().unbind(-1)
+    inside = masks[torch.arange(len(masks)), y, x].long()
+    label = torch.where(errors.flatten(1).any(1), inside, -1)
+    return SimulatedPrompts(
+        torch.cat([prompts.points, at[:, None]], dim=1), torch.cat([prompts.labels, label[:, None]], dim=1), prompts.boxes
+    )
