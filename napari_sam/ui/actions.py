@@ -1,7 +1,7 @@
 """Keys, through napari's action manager: they are in Preferences > Shortcuts, and users can choose others.
 
-The actions belong to the viewer, so that they work whichever layer is active. The default keys are free on every
-layer type that one works with here (Points, Shapes, Labels), since a layer's own keys come first.
+The actions belong to the viewer, so that they work whichever layer is active. The default keys are free on
+every layer type that one works with here (Points, Shapes, Labels), since a layer's own keys come first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class _Action(NamedTuple):
 
 _ACTIONS = {
     ACCEPT: _Action(
-        lambda controller: controller.accept(), "Segment Anything: accept the object, go on to the next", ("N",)
+        lambda controller: controller.accept(),
+        "Segment Anything: accept the object, go on to the next",
+        ("N",),
     ),
     REJECT: _Action(
         lambda controller: controller.reject(),
@@ -46,7 +48,9 @@ _ACTIONS = {
         ("Q",),
     ),
     BOX: _Action(
-        lambda controller: controller.toggle_box(), "Segment Anything: switch between points and boxes", ("W",)
+        lambda controller: controller.toggle_box(),
+        "Segment Anything: switch between points and boxes",
+        ("W",),
     ),
 }
 

@@ -67,7 +67,7 @@ class Controller:
         self._last: WeakKeyDictionary[Image, Result] = WeakKeyDictionary()
         self._notice = ""
         self._failure: Exception | None = None
-        # Layer events come in the middle of what napari does with a layer: what changes layers waits until it is done.
+        # Layer events come in the middle of what napari does: what changes layers waits for its end.
         self._soon = _timer(0, self._catch_up)
         self._settled = _timer(_SETTLE_MS, self._look_again)
         self.viewer.layers.events.removed.connect(self._on_removed)
@@ -92,7 +92,7 @@ class Controller:
         return None if self.session is None else self.session.result.labels
 
     def set_image(self, image: Image | None) -> None:
-        """Segment another image; what was done on the one before is kept, and taken up again on return."""
+        """Segment another image; what was done on the one before is kept, and taken up on return."""
         image = unwrap(image)
         if image is self.image:
             return
@@ -250,10 +250,10 @@ class Controller:
 
     def accept(self) -> None:
         """Keep the current object and go on to the next; a mask that is still being computed is kept, too."""
+        self._catch_up()
         if self.session is None:
             return
-        self._catch_up()
-        if self.session is None or self.session.document.current.is_empty:
+        if self.session.document.current.is_empty:
             self._tell("There is nothing to accept yet: click an object or draw a box first.")
             return
         self._notice = ""
@@ -335,9 +335,9 @@ class Controller:
 
     def owns(self, layer: object) -> bool:
         """Whether a layer belongs to what is being segmented here."""
-        return self.session is not None and layer is not None and (
-            layer in self.session.prompts or layer is self.result_layer or layer is self.image
-        )
+        if self.session is None or layer is None:
+            return False
+        return layer in self.session.prompts or layer is self.result_layer or layer is self.image
 
     @property
     def closed(self) -> bool:
@@ -380,7 +380,7 @@ class Controller:
         if self.session.shape_changed:
             image = self.session.image
             self._leave()
-            self._tell("The image has another shape now: its objects stay in their layer, and a new one is begun.")
+            self._tell("The image has another shape now: its objects stay in their layer, a new one begins.")
             self._enter(image, Result())
             return
         self._work.embed(self.session)
@@ -401,11 +401,13 @@ class Controller:
 
     def _on_removed(self, event: Any) -> None:
         if self.session is not None and (
-            event.value is self.image or event.value is self.result_layer or event.value in self.session.prompts
+            event.value is self.image
+            or event.value is self.result_layer
+            or event.value in self.session.prompts
         ):
             self._soon.start()
 
-    def _on_active(self, event: Any = None) -> None:
+    def _on_active(self) -> None:
         self.changed.emit()
 
     def _on_loaded(self, loaded: Loaded) -> None:
@@ -456,7 +458,8 @@ def annotate(
     Returns
     -------
     Controller
-        What was done through it shows in the widget and can be continued there by hand, and the other way round.
+        What is done through it shows in the widget and can be continued there by hand, and the other way
+        round.
 
     Examples
     --------

@@ -62,7 +62,8 @@ def displayed_plane(dims: Dims, layer: Transformed, shape: Sequence[int]) -> Pla
     axes = [axis - first for axis in dims.displayed]
     if min(axes) < 0:
         raise ImageError(
-            "The viewer shows an axis that this image does not have: roll the axes until its rows and columns show."
+            "The viewer shows an axis that this image does not have: "
+            "roll the axes until its rows and columns show."
         )
     position = layer.world_to_data(dims.point)
     index: list[int | None] = []
@@ -73,7 +74,7 @@ def displayed_plane(dims: Dims, layer: Transformed, shape: Sequence[int]) -> Pla
         at = position[axis - layer.ndim]
         # Positions just beyond the ends, at which napari still shows the image, are pardoned.
         if not -0.5 - 1e-6 <= at <= length - 0.5 + 1e-6:
-            raise ImageError("The displayed plane lies outside the image: move the sliders to where the image shows.")
+            raise ImageError("The displayed plane lies outside the image: move the sliders to it.")
         index.append(int(np.clip(np.round(at), 0, length - 1)))
     return Plane(tuple(index))
 

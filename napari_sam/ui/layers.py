@@ -123,4 +123,3 @@ def first_free_id(labels: Labels) -> int:
     """One more than the greatest label in the layer, at least 1."""
     data = labels.data
     return max(int(np.max(data)), 0) + 1 if data.size else 1
-

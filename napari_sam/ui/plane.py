@@ -58,7 +58,8 @@ class View:
         ImageError
             If it cannot be made into an image.
         """
-        return as_rgb(np.asarray(self.data[self.plane.slices]), self.contrast_limits, self.gamma)
+        plane = np.asarray(self.data[self.plane.slices])
+        return as_rgb(plane, contrast_limits=self.contrast_limits, gamma=self.gamma)
 
 
 def view_of(layer: Image, plane: Plane, revision: int) -> View:

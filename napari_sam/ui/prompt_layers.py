@@ -216,7 +216,7 @@ class PromptLayers:
         self._set_defaults()
         self.changed.emit()
 
-    def _on_mode(self, event: Any = None) -> None:
+    def _on_mode(self) -> None:
         self.mode_changed.emit()
 
     def _on_mouse(self, layer: Layer, event: Any) -> Generator[None, None, None]:

@@ -20,8 +20,9 @@ T = TypeVar("T")
 class Requests:
     """Sends work to one thread and delivers the results in the GUI's thread.
 
-    Requests with the same key replace each other while they wait, as in :class:`~napari_sam.inference.worker.Worker`.
-    Nothing starts before the event loop turns: importing torch would slow down whoever is building a window.
+    Requests with the same key replace each other while they wait, as in
+    :class:`~napari_sam.inference.worker.Worker`. Nothing starts before the event loop turns: importing torch
+    would slow down whoever is building a window.
     """
 
     changed = Signal()
@@ -54,7 +55,10 @@ class Requests:
         on_done: Callable[[T], Any],
         on_error: Callable[[Exception], Any],
     ) -> None:
-        """Run `function` in the thread, then one of the callbacks in the GUI's; meanwhile, `saying` says what is done."""
+        """Run `function` in the thread, then one of the callbacks in the GUI's.
+
+        Meanwhile, `saying` says what is being done.
+        """
         serial = next(self._serials)
         self._pending[key] = serial, saying
 

@@ -123,4 +123,3 @@ class Segmenter:
 
         model = self._ready(choice)
         return self._embeddings.get(view.key, lambda: engine.encode(model, view.pixels()))
-

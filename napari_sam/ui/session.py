@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -122,7 +122,7 @@ class Session:
         return view_of(self.image, plane, _revisions[self.image])
 
     def plane_at(self, where: np.ndarray) -> tuple[Plane, tuple[int, int]]:
-        """The plane through a position (data coordinates) that lies as the displayed one, and its height and width.
+        """The plane through a position (data coordinates) that lies as the displayed one; its size.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Session:
         return plane, (self._shape[row], self._shape[column])
 
     def close(self) -> None:
-        """Stop listening to the viewer and take the prompt layers away; results still arrive in the document."""
+        """Stop listening to the viewer and take the prompt layers away; results still arrive."""
         dims = self.viewer.dims.events
         for emitter in (dims.point, dims.order, dims.ndisplay, dims.ndim):
             emitter.disconnect(self._on_dims)
@@ -168,7 +168,8 @@ class Session:
             if any(item.masks for item in self.document.objects):
                 self.ensure_labels()
         if restored:
-            self.viewer.layers.selection.active = active if active in self.viewer.layers else self.prompts.points
+            kept = active in self.viewer.layers
+            self.viewer.layers.selection.active = active if kept else self.prompts.points
 
     def ensure_labels(self) -> Labels:
         """The result layer, made now if there is none yet."""
@@ -176,8 +177,8 @@ class Session:
             active = self.viewer.layers.selection.active
             labels = result_layer(self.image)
             # Below the prompts, which have to stay visible.
-            position = min(self.viewer.layers.index(layer) for layer in (self.prompts.boxes, self.prompts.points))
-            self.viewer.layers.insert(position, labels)
+            layers = self.viewer.layers
+            layers.insert(min(map(layers.index, (self.prompts.boxes, self.prompts.points))), labels)
             self.viewer.layers.selection.active = active
             self.result.show_on(labels)
         return labels
@@ -194,7 +195,7 @@ class Session:
         if (labels := self.result.labels) is not None:
             labels.selected_label = item.id
 
-    def _on_dims(self, event: Any = None) -> None:
+    def _on_dims(self) -> None:
         before = self.plane, self.plane_problem
         try:
             self.plane, self.plane_problem = (
@@ -207,14 +208,14 @@ class Session:
             self.prompts.set_plane(self.plane)
             self.plane_changed.emit()
 
-    def _on_look(self, event: Any = None) -> None:
+    def _on_look(self) -> None:
         self.pixels_changed.emit()
 
-    def _on_image_data(self, event: Any = None) -> None:
+    def _on_image_data(self) -> None:
         _revisions[self.image] = next(_numbers)
         self.pixels_changed.emit()
 
-    def _on_transform(self, event: Any = None) -> None:
+    def _on_transform(self) -> None:
         self.prompts.follow_image()
         if self.result.made and self.result.labels is not None:
             match_transform(self.result.labels, self.image)

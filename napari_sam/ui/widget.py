@@ -10,7 +10,7 @@ from typing import Any
 import napari
 from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
+from qtpy.QtGui import QCloseEvent, QColor, QIcon, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QComboBox,
@@ -33,6 +33,7 @@ from napari_sam.ui.segmenter import Loaded, ModelChoice
 __all__ = ["SegmentWidget"]
 
 _NEW = "New labels layer"
+_OTHER = "With Ctrl or the right button they do the opposite."
 
 
 class SegmentWidget(QWidget):
@@ -77,7 +78,7 @@ class SegmentWidget(QWidget):
     # Building
 
     def _build(self, model: str, device: str) -> None:
-        self.image_combo = _combo("The image to segment. Colour images are seen in colour, others as displayed.")
+        self.image_combo = _combo("The image to segment, as it is displayed.")
         self.model_combo = _combo("The network that segments.")
         self.device_combo = _combo("Where the network runs.")
         self.result_combo = _combo("Where the objects go. What is in an existing layer is never overwritten.")
@@ -121,7 +122,6 @@ class SegmentWidget(QWidget):
         self.status_label = QLabel()
         self.status_label.setWordWrap(True)
         self.status_label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-        self.status_label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         # Room for the longer sentences, so that nothing jumps when the text changes.
         self.status_label.setMinimumHeight(4 * self.fontMetrics().lineSpacing())
         self.progress = QProgressBar()
@@ -158,7 +158,9 @@ class SegmentWidget(QWidget):
         self._on_layers()
 
     def _choose_model(self) -> None:
-        self.controller.set_model(ModelChoice(self.model_combo.currentText(), self.device_combo.currentText()))
+        self.controller.set_model(
+            ModelChoice(self.model_combo.currentText(), self.device_combo.currentText())
+        )
 
     def _open_sample(self) -> None:
         data, options, _ = samples.coins()[0]
@@ -222,8 +224,8 @@ class SegmentWidget(QWidget):
         for button, text, name, tip in (
             (self.accept_button, "Accept", ACCEPT, "Keep the object and go on to the next."),
             (self.reject_button, "Reject", REJECT, "Clear the object's mask and prompts."),
-            (self.positive_button, "", POLARITY, "Clicks mark the object; with Ctrl or the right button, background."),
-            (self.negative_button, "", POLARITY, "Clicks mark background; with Ctrl or the right button, the object."),
+            (self.positive_button, "", POLARITY, f"Clicks mark the object. {_OTHER}"),
+            (self.negative_button, "", POLARITY, f"Clicks mark background. {_OTHER}"),
             (self.box_button, "", BOX, "Drag a rectangle around the object."),
         ):
             key = keys.text(name)
@@ -238,7 +240,8 @@ class SegmentWidget(QWidget):
             self.model_combo.addItems(list(dict.fromkeys([*loaded.models, self.controller.choice.name])))
         with _quiet(self.device_combo):
             self.device_combo.clear()
-            self.device_combo.addItems(list(dict.fromkeys(["auto", *loaded.devices, self.controller.choice.device])))
+            devices = ["auto", *loaded.devices, self.controller.choice.device]
+            self.device_combo.addItems(list(dict.fromkeys(devices)))
         self._refresh()
 
     # Closing
@@ -254,18 +257,19 @@ class SegmentWidget(QWidget):
         keys.changed.disconnect(self._refresh_keys)
         _closer(self.controller)()
 
-    def event(self, event: QEvent) -> bool:
+    def event(self, event: QEvent | None) -> bool:
         """Close with the dock widget: napari then takes the widget out of its parent."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None and hasattr(self, "controller"):
+        orphaned = event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if orphaned and hasattr(self, "controller"):
             self.close_session()
         return super().event(event)
 
-    def closeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+    def closeEvent(self, event: QCloseEvent | None) -> None:
         """Close when used as a window of its own."""
         self.close_session()
         super().closeEvent(event)
 
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+    def sizeHint(self) -> QSize:
         """Wide enough for the longest layer names that are usual."""
         return QSize(300, super().sizeHint().height())
 

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+
+import napari_sam
+
+PATH = Path(napari_sam.__file__).parent / "napari.yaml"
+
+
+@pytest.fixture(scope="module")
+def manifest() -> PluginManifest:
+    return PluginManifest.from_file(PATH)
+
+
+def test_the_manifest_is_valid_and_complete(manifest: PluginManifest) -> None:
+    assert manifest.name == "napari-sam"
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Segment"]
+    assert [item.command for item in manifest.contributions.menus["napari/layers/segment"]] == [
+        "napari-sam.segment"
+    ]
+
+
+def test_what_it_names_can_be_imported(manifest: PluginManifest) -> None:
+    manifest.validate_imports()
+
+
+def test_it_is_linked_at_the_top_of_the_source_tree() -> None:
+    link = PATH.parent.parent / "napari.yaml"
+    if not (PATH.parent.parent / "pyproject.toml").exists():
+        pytest.skip("not a source tree")
+    assert link.is_symlink()
+    assert link.resolve() == PATH.resolve()
+
+
+def test_the_widget_gets_the_viewer(manifest: PluginManifest) -> None:
+    from napari_sam.ui.widget import SegmentWidget
+
+    assert "napari_viewer" in inspect.signature(SegmentWidget).parameters
+
+
+def test_samples_need_no_network(manifest: PluginManifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a sample asked for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    shapes = {}
+    for sample in manifest.contributions.sample_data:
+        command = next(c for c in manifest.contributions.commands if c.id == sample.command)
+        module, _, name = command.python_name.partition(":")
+        ((data, options, kind),) = getattr(__import__(module, fromlist=[name]), name)()
+        assert kind == "image"
+        assert np.asarray(data).std() > 0
+        shapes[options["name"]] = data.shape
+    assert shapes == {"coins": (303, 384), "cell": (660, 550), "immunohistochemistry": (512, 512, 3)}
