@@ -87,6 +87,30 @@ def test_without_a_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert has_display()
 
 
+@pytest.mark.gui
+@pytest.mark.usefixtures("qapp")
+def test_the_result_is_shown_in_napari(tmp_path: Path) -> None:
+    import napari
+    from qtpy.QtCore import QTimer
+
+    shown: dict[str, np.ndarray] = {}
+
+    def look_and_close() -> None:
+        viewer = napari.current_viewer()
+        if viewer is not None:
+            timer.stop()
+            shown.update({layer.name: np.asarray(layer.data) for layer in viewer.layers})
+            viewer.close()
+
+    timer = QTimer()
+    timer.timeout.connect(look_and_close)
+    timer.start(100)
+    result = run(tmp_path, show=True)
+    assert list(shown) == ["coins", "objects"]
+    np.testing.assert_array_equal(shown["coins"], result.image)
+    np.testing.assert_array_equal(shown["objects"], result.labels)
+
+
 def test_clicks_lie_on_separate_coins(result: DemoResult) -> None:
     points = np.array(CLICKS)
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)

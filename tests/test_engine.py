@@ -220,11 +220,16 @@ def test_full_logits_are_positive_on_the_mask_and_background_outside_the_frame()
     assert (full[:, :, :13] == BACKGROUND_LOGIT).all()
 
 
+def lengths(low: int, high: int) -> st.SearchStrategy[float]:
+    """Numbers of which many fall on the edges and the centres of pixels."""
+    return st.floats(low, high) | st.integers(2 * low, 2 * high).map(lambda n: n / 2)
+
+
 @settings(deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    corner=st.tuples(st.floats(-60, 60), st.floats(-60, 60)),
-    side=st.tuples(st.floats(1, 120), st.floats(1, 120)),
+    corner=st.tuples(lengths(-60, 60), lengths(-60, 60)),
+    side=st.tuples(lengths(1, 120), lengths(1, 120)),
     size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
 )
 def test_masks_from_boxes_are_those_of_the_whole_plane(
@@ -287,3 +292,10 @@ def test_nano_on_odd_planes(nano: PromptableModel, size: tuple[int, int]) -> Non
     assert found.mask.shape == size
     assert np.isfinite(found.score)
     assert np.isfinite(found.low_res_logits).all()
+
+
+def test_full_logits_cover_the_pixels_whose_centres_are_in_the_frame() -> None:
+    full = prediction_on((2.5, 3.5, 6.5, 8.5), torch.ones(1, 4, 4), (20, 20)).full_logits()
+    inside = np.zeros((20, 20), dtype=bool)
+    inside[3:8, 2:6] = True
+    np.testing.assert_array_equal(full[0], np.where(inside, np.float32(1), BACKGROUND_LOGIT))
