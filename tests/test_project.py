@@ -12,6 +12,7 @@ import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import napari
 import pytest
 import yaml
 from hatchling.builders.wheel import WheelBuilder
@@ -170,11 +171,14 @@ def test_the_readme_segments_the_coin_that_it_points_at() -> None:
 
 
 @pytest.mark.gui
+@pytest.mark.usefixtures("qapp")
 @pytest.mark.parametrize("page", IN_A_VIEWER, ids=names(IN_A_VIEWER))
 def test_python_blocks_run_in_a_viewer(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace = run_blocks(page)
-    namespace["viewer"].close()  # type: ignore[attr-defined]
+    try:
+        run_blocks(page)
+    finally:
+        napari.Viewer.close_all()
 
 
 def test_the_shell_lines_of_the_tutorial_run(tmp_path: Path) -> None:
