@@ -30,6 +30,11 @@ class Painter:
         self.labels = labels
         self._claimed: WeakKeyDictionary[SamObject, dict[Plane, Mask]] = WeakKeyDictionary()
 
+    @property
+    def greatest_id(self) -> int:
+        """The greatest label that the layer can hold."""
+        return int(np.iinfo(self.labels.data.dtype).max)
+
     def paint(self, item: SamObject, plane: Plane) -> None:
         """Show the object's mask on the plane, or none if it has none there.
 
@@ -39,7 +44,7 @@ class Painter:
         claims = self._claimed.setdefault(item, {})
         old, new = claims.get(plane), item.masks.get(plane)
         box = _around(old, new)
-        if box is None:
+        if box is None or item.id > self.greatest_id:
             return
         (top, left), (height, width) = box
         inside = slice(top, top + height), slice(left, left + width)

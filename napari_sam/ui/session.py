@@ -117,6 +117,12 @@ class Session:
         """Whether the image was replaced by one of another shape."""
         return image_shape(self.image) != self._shape
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the result layer cannot hold the current object's id."""
+        painter = self.result.painter
+        return painter is not None and self.document.current.id > painter.greatest_id
+
     def view(self, plane: Plane) -> View:
         """A plane as it is displayed now."""
         return view_of(self.image, plane, _revisions[self.image])

@@ -25,6 +25,8 @@ def describe(controller: Controller) -> str:
         return "Open an image to begin: drop a file on the canvas, or take the sample."
     if session.plane is None:
         return session.plane_problem
+    if session.is_full:
+        return "The labels layer has no id left for another object (its numbers are small): choose a new one."
     if controller.notice:
         return controller.notice
     current, plane = session.document.current, session.plane

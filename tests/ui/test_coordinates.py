@@ -9,7 +9,14 @@ from napari.layers import Image
 
 from napari_sam.annotation import Plane
 from napari_sam.errors import ImageError
-from napari_sam.ui.coordinates import box_to_corners, corners_to_box, displayed_plane, plane_at, to_data, to_xy
+from napari_sam.ui.coordinates import (
+    box_to_corners,
+    corners_to_box,
+    displayed_plane,
+    plane_at,
+    to_data,
+    to_xy,
+)
 
 
 def dims(*point: float, order: tuple[int, ...] | None = None, ndisplay: int = 2) -> Dims:

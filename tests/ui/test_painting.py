@@ -153,3 +153,13 @@ def test_the_first_free_id_is_above_all_that_are_used() -> None:
     assert first_free_id(Labels(data)) == 1
     data[3, 4] = 41
     assert first_free_id(Labels(data)) == 42
+
+
+def test_an_id_that_the_layer_cannot_hold_is_not_painted_as_another() -> None:
+    labels = Labels(np.zeros((20, 30), dtype=np.uint8))
+    document, painter = Annotation(first_id=255), Painter(labels)
+    show(painter, document, mask(0, 0, 5, 5))
+    document.accept()
+    show(painter, document, mask(10, 10, 5, 5))
+    assert np.unique(labels.data).tolist() == [0, 255]
+    assert painter.greatest_id == 255
