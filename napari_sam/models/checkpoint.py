@@ -32,9 +32,13 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is not a readable checkpoint ({error}); download or copy it again.") from error
+        raise ModelError(
+            f"{path} is not a readable checkpoint ({error}); download or copy it again."
+        ) from error
     except Exception as error:  # torch raises pickle errors of its own for anything that could run code
-        raise ModelError(f"{path} holds more than weights and was not loaded; save its state_dict alone.") from error
+        raise ModelError(
+            f"{path} holds more than weights and was not loaded; save its state_dict alone."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"{path} is not a plain state dict; save the model's state_dict alone.")
     return state
@@ -54,9 +58,13 @@ def load_into(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
         "unexpected": sorted(state.keys() - own.keys()),
         "of another shape": sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape),
     }
-    found = [f"{len(v)} {k} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for k, v in problems.items() if v]
+    found = [
+        f"{len(v)} {k} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for k, v in problems.items() if v
+    ]
     if found:
-        raise ModelError(f"{source} does not fit the model: parameters {'; '.join(found)}; check the model's family.")
+        raise ModelError(
+            f"{source} does not fit the model: parameters {'; '.join(found)}; check the model's family."
+        )
     model.load_state_dict(state)
 
 
@@ -67,7 +75,10 @@ def save_state(model: nn.Module, path: str | os.PathLike[str], *, half: bool = T
     """
     parameters = {name for name, _ in model.named_parameters()}
     state = {
-        name: (t.half() if half and name in parameters and t.is_floating_point() else t).detach().cpu().contiguous()
+        name: (t.half() if half and name in parameters and t.is_floating_point() else t)
+        .detach()
+        .cpu()
+        .contiguous()
         for name, t in model.state_dict().items()
     }
     path = Path(path)

@@ -37,11 +37,15 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
-        raise DeviceError(f"{device!r} is not a device; use 'auto' or one of {available_devices()}.") from error
+        raise DeviceError(
+            f"{device!r} is not a device; use 'auto' or one of {available_devices()}."
+        ) from error
     if wanted.type not in {name.split(":")[0] for name in available_devices()} or (
         wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count()
     ):
-        raise DeviceError(f"Device {device!s} is not available here; use 'auto' or one of {available_devices()}.")
+        raise DeviceError(
+            f"Device {device!s} is not available here; use 'auto' or one of {available_devices()}."
+        )
     return wanted
 
 

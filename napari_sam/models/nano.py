@@ -1,8 +1,9 @@
 """``nano``: the small promptable model that ships inside the package.
 
-The image is encoded once, at its own resolution and again at each half of it down to one window. An object is
-decoded in a window of 256 x 256 pixels around its prompts, on the finest level where it fits: the cost of a click
-does not depend on the size of the image, and every object is seen at a size the network was trained on.
+The image is encoded once, at its own resolution and again at each half of it down to one window. An object
+is decoded in a window of 256 x 256 pixels around its prompts, on the finest level where it fits: the cost of
+a click does not depend on the size of the image, and every object is seen at a size the network was trained
+on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from napari_sam.models.layers import fuse_norms
 from napari_sam.models.nano_decoder import NanoDecoder
 from napari_sam.models.nano_encoder import NanoEncoder
 from napari_sam.models.nano_prompts import WINDOW, NanoPromptEncoder
-from napari_sam.models.nano_windows import crop, finest_level, place, prompt_extents, runs_out, to_window_frame
+from napari_sam.models.nano_windows import (
+    crop,
+    finest_level,
+    place,
+    prompt_extents,
+    runs_out,
+    to_window_frame,
+)
 
 __all__ = ["Nano", "NanoEmbedding", "NanoLevel", "normalise", "working_scale"]
 
@@ -101,7 +109,7 @@ class Nano(PromptableModel):
         fuse_norms(self)
         # Positions are computed in float32 whatever the weights are.
         frequencies = self.prompt_encoder.frequencies.float()
-        self.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
         self.prompt_encoder.frequencies = frequencies.to(device)
         return self
 
@@ -124,8 +132,8 @@ class Nano(PromptableModel):
         padded = [max(WINDOW, math.ceil(n / _COARSEST_STRIDE) * _COARSEST_STRIDE) for n in (height, width)]
         x = F.pad(plane, (0, padded[1] - width, 0, padded[0] - height))
         x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        maps = [m[0].permute(1, 2, 0).contiguous() for m in self.image_encoder(x)]
-        return NanoLevel(*maps, size=(height, width))
+        embedding, skip4, skip2 = (m[0].permute(1, 2, 0).contiguous() for m in self.image_encoder(x))
+        return NanoLevel(embedding, skip4, skip2, (height, width))
 
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
         """Masks for a batch of prompts; see :class:`~napari_sam.models.base.PromptableModel`.
@@ -146,7 +154,9 @@ class Nano(PromptableModel):
                 rows = todo[level[todo] == index]
                 found, outside = self._decode_on(embedding, index, prompts, extents, rows, chosen)
                 keep = ~outside
-                results.append((rows[keep], MaskLogits(found.logits[keep], found.frames[keep], found.scores[keep])))
+                results.append(
+                    (rows[keep], MaskLogits(found.logits[keep], found.frames[keep], found.scores[keep]))
+                )
                 again.append(rows[outside])
             todo = torch.cat(again)
             level[todo] += 1
@@ -169,8 +179,12 @@ class Nano(PromptableModel):
         level = embedding.levels[index]
         origins = place(extents[rows], index, level)
         points, boxes, logits = to_window_frame(prompts, rows, origins, index, embedding)
-        maps = [crop(m, origins, s) for m, s in ((level.embedding, 8), (level.skip4, 4), (level.skip2, 2))]
-        masks, scores = self.decode_windows(*maps, points, prompts.labels[rows], boxes, logits)
+        features = (
+            crop(level.embedding, origins, 8),
+            crop(level.skip4, origins, 4),
+            crop(level.skip2, origins, 2),
+        )
+        masks, scores = self.decode_windows(features, points, prompts.labels[rows], boxes, logits)
         masks, scores = masks[:, chosen], scores[:, chosen]
         per_pixel = 2.0**index / torch.tensor(embedding.scale[::-1], device=origins.device)
         corner = origins.flip(-1) * per_pixel
@@ -182,24 +196,23 @@ class Nano(PromptableModel):
 
     def decode_windows(
         self,
-        embedding: Tensor,
-        skip4: Tensor,
-        skip2: Tensor,
+        features: tuple[Tensor, Tensor, Tensor],
         points: Tensor,
         labels: Tensor,
         boxes: Tensor,
         logits: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Decode prompts in window coordinates on window features; the part that is trained.
+        """Decode prompts in window coordinates on the windows' features, as the image encoder returns them.
 
         Returns
         -------
         logits : Tensor, shape (B, 4, 128, 128), float32
         scores : Tensor, shape (B, 4), float32
         """
+        embedding, skip4, skip2 = features
         tokens, present, dense, dense4 = self.prompt_encoder(points, labels, boxes, logits)
         positions = self.prompt_encoder.grid_positions()
-        masks, scores = self.mask_decoder(embedding + dense, skip4 + dense4, skip2, tokens, present, positions)
+        masks, scores = self.mask_decoder(
+            embedding + dense, skip4 + dense4, skip2, tokens, present, positions
+        )
         return masks, scores
-
-

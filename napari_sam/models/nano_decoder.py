@@ -1,8 +1,8 @@
 """The mask decoder of ``nano``: SAM's two-way decoder on one window, with high-resolution skips.
 
-As in SAM (Kirillov et al. 2023, appendix A) an IoU token and four mask tokens attend to the image and back, and each
-mask token becomes the weights of a dot product with the upscaled image. As in SAM 2 (Ravi et al. 2024,
-appendix D) skip features of the encoder join on the way up.
+As in SAM (Kirillov et al. 2023, appendix A) an IoU token and four mask tokens attend to the image and back,
+and each mask token becomes the weights of a dot product with the upscaled image. As in SAM 2 (Ravi et al.
+2024, appendix D) skip features of the encoder join on the way up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ class NanoDecoder(nn.Module):
         self.iou_head = MLP(EMBED_DIM, EMBED_DIM, NUM_MASKS, depth=3)
 
     def forward(
-        self, embedding: Tensor, skip4: Tensor, skip2: Tensor, tokens: Tensor, present: Tensor, positions: Tensor
+        self,
+        embedding: Tensor,
+        skip4: Tensor,
+        skip2: Tensor,
+        tokens: Tensor,
+        present: Tensor,
+        positions: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Decode.
 

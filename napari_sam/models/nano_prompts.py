@@ -56,7 +56,9 @@ class NanoPromptEncoder(nn.Module):
         """Sparse embeddings, shape (B, N + 2, 96), and which of them are not padding."""
         corners = boxes.view(-1, 2, 2)
         given = ~corners.isnan().any(-1)
-        kind = torch.cat([labels.clamp(min=0), given.long() * torch.tensor([2, 3], device=boxes.device)], dim=1)
+        kind = torch.cat(
+            [labels.clamp(min=0), given.long() * torch.tensor([2, 3], device=boxes.device)], dim=1
+        )
         where = self.positions(torch.cat([points, corners.nan_to_num()], dim=1).float())
         return self.kinds(kind) + where.to(self.kinds.weight.dtype), torch.cat([labels >= 0, given], dim=1)
 
@@ -68,7 +70,11 @@ class NanoPromptEncoder(nn.Module):
         drawn = []
         for label in (1, 0):
             of_kind = (labels == label)[..., None, None]
-            nearest = torch.where(of_kind, dist2, torch.inf).amin(1) if points.shape[1] else dist2.sum(1) + torch.inf
+            nearest = (
+                torch.where(of_kind, dist2, torch.inf).amin(1)
+                if points.shape[1]
+                else dist2.sum(1) + torch.inf
+            )
             drawn += [torch.exp(-nearest / (2 * _NEAR**2)), torch.exp(-nearest / (2 * _FAR**2))]
         x0, y0, x1, y1 = (edge[:, None] for edge in boxes.unbind(-1))
         in_x = ((at > x0) & (at < x1)).to(at.dtype)  # comparisons with NaN are false: no box, no drawing

@@ -42,8 +42,8 @@ def load_model(
     Parameters
     ----------
     name_or_path : str or path, default "nano"
-        A name of :func:`available_models`, or a checkpoint of the ``nano`` architecture (``.safetensors``, or a
-        PyTorch file that holds nothing but a state dict).
+        A name of :func:`available_models`, or a checkpoint of the ``nano`` architecture (``.safetensors``,
+        or a PyTorch file that holds nothing but a state dict).
     device : str or torch.device, default "auto"
         ``"auto"`` takes the fastest device there is; else ``"cpu"``, ``"cuda"``, ``"mps"``, ...
     dtype : str or torch.dtype, default "auto"
@@ -66,12 +66,16 @@ def load_model(
     precision = pick_dtype(dtype, where)
     name = os.fspath(name_or_path)
     if name in available_models():
-        with resources.as_file(resources.files("napari_sam.models") / "weights" / f"{name}.safetensors") as path:
+        with resources.as_file(
+            resources.files("napari_sam.models") / "weights" / f"{name}.safetensors"
+        ) as path:
             state = read_state(path)
     elif Path(name).suffix:
         state = read_state(name)
     else:
-        raise ModelError(f"There is no model {name!r}; choose one of {available_models()} or give a checkpoint's path.")
+        raise ModelError(
+            f"There is no model {name!r}; choose one of {available_models()} or give a checkpoint's path."
+        )
     model = Nano()
     load_into(model, state, name)
     model.name = name

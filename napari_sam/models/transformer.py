@@ -9,7 +9,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 __all__ = ["Attention", "TwoWayAttentionBlock", "TwoWayTransformer"]
 
 
@@ -29,9 +28,12 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend from ``q`` (B, Nq, dim) to ``k`` and ``v`` (B, Nk, dim), where ``mask`` (B, 1, 1, Nk) is true."""
+        """Attend from ``q`` (B, Nq, dim) to ``k`` and ``v`` (B, Nk, dim) where ``mask`` (B, 1, 1, Nk)."""
         mixed = F.scaled_dot_product_attention(
-            self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v)), attn_mask=mask
+            self._heads(self.q_proj(q)),
+            self._heads(self.k_proj(k)),
+            self._heads(self.v_proj(v)),
+            attn_mask=mask,
         )
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
@@ -94,8 +96,8 @@ class TwoWayTransformer(nn.Module):
         token_pe : Tensor, shape (B, T, dim)
             The prompt tokens, which serve as their own position encoding.
         present : Tensor, shape (B, T), bool, optional
-            Tokens that are attended to; padding is not, so that a prompt's mask does not depend on the prompts
-            that are decoded with it.
+            Tokens that are attended to; padding is not, so that a prompt's mask does not depend on the
+            prompts that are decoded with it.
 
         Returns
         -------

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from skimage.io import imread
+from skimage.io import imread as _imread
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -68,26 +68,31 @@ def load_index(folder: Path, split: str = "train") -> list[LabelledImage]:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     items: list[LabelledImage] = []
     for row in rows:
-        image, labels = imread(folder / row["image"]), imread(folder / row["labels"]).astype(np.int32)
+        image, labels = _read(folder / row["image"]), _read(folder / row["labels"]).astype(np.int32)
         group = f"{row['dataset']}/{row['modality']}"
         if int(row["n_frames"] or 1) > 1:
-            image = _to_uint8(image)
+            volume = _to_uint8(image)
             for axis in range(3):
-                for z in range(_VOLUME_STEP // 2, image.shape[axis], _VOLUME_STEP):
-                    plane, ids = image.take(z, axis), labels.take(z, axis)
+                for z in range(_VOLUME_STEP // 2, volume.shape[axis], _VOLUME_STEP):
+                    plane, ids = np.take(volume, z, axis), np.take(labels, z, axis)
                     if ids.any():
                         items.append(LabelledImage(plane[..., None], [ids], group))
             continue
         variants = [labels]
         fibres = folder / row["labels"].replace("/labels/", "/labels_fiber/")
         if fibres.is_file() and "/labels/" in row["labels"]:
-            variants.append(imread(fibres).astype(np.int32))
+            variants.append(_read(fibres).astype(np.int32))
         pixels = image[..., None] if image.ndim == 2 else image[..., :3]
         items.append(LabelledImage(np.ascontiguousarray(pixels), variants, group))
     return items
 
 
-def _to_uint8(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _read(path: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.asarray(_imread(path))
+    return array
+
+
+def _to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
     if image.dtype == np.uint8:
         return image.astype(np.uint8)
     low, high = np.percentile(image, [0.1, 99.9])
@@ -97,8 +102,8 @@ def _to_uint8(image: NDArray[np.generic]) -> NDArray[np.uint8]:
 def random_crop(item: LabelledImage, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """A window of the plane around a random object, at a random scale.
 
-    More than half of the windows are at about the scale that inference would use; the others are scaled until the
-    object is between 10 and 180 working pixels across, so that every size is met in every modality.
+    More than half of the windows are at about the scale that inference would use; the others are scaled until
+    the object is between 10 and 180 working pixels across, so that every size is met in every modality.
 
     Returns
     -------
@@ -106,7 +111,7 @@ def random_crop(item: LabelledImage, rng: np.random.Generator) -> tuple[Tensor, 
         Normalised as for inference.
     labels : Tensor, shape (256, 256), int64
     """
-    labels = item.labels[rng.integers(len(item.labels))]
+    labels = item.labels[int(rng.integers(len(item.labels)))]
     height, width = labels.shape
     rows, cols = np.nonzero(labels)
     if len(rows):
@@ -127,7 +132,7 @@ def random_crop(item: LabelledImage, rng: np.random.Generator) -> tuple[Tensor, 
 def crop_at(
     item: LabelledImage, labels: NDArray[np.int32], corner: NDArray[np.float64], scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The window whose upper left corner (row, column) lies at ``corner``, at ``scale`` working pixels per pixel."""
+    """The window whose upper left corner (row, column) lies at ``corner``, enlarged by ``scale``."""
     side = max(2, round(WINDOW / scale))
     size = np.array(labels.shape)
     start = np.round(np.clip(corner, 0, np.maximum(size - side, 0))).astype(int)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from napari_sam.models.checkpoint import save_state
@@ -23,7 +23,7 @@ from napari_sam.training.prompts import correct, first_prompts
 from napari_sam.training.synthetic import synthetic_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Settings", "Windows", "train"]
@@ -135,10 +135,8 @@ def train(
     model = Nano()
     if initial is not None:
         model.load_state_dict(dict(initial))
-    model = model.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(
-        model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
-    )
+    model = model.to(where).to(memory_format=torch.channels_last)
+    average = AveragedModel(model, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -169,7 +167,12 @@ def train(
         part.replace(run_file)
 
     stream = iter(
-        DataLoader(Windows(items, weights or {}, settings), batch_size=settings.windows, num_workers=1, prefetch_factor=4)
+        DataLoader(
+            Windows(items, weights or {}, settings),
+            batch_size=settings.windows,
+            num_workers=1,
+            prefetch_factor=4,
+        )
     )
     total, saved, shown = settings.minutes * 60, spent, np.zeros(3)
     clock = time.monotonic()
@@ -184,16 +187,29 @@ def train(
         step += 1
         now = time.monotonic()
         spent, clock = spent + now - clock, now
-        shown = np.array([loss, first, last]) if step == 1 else 0.98 * shown + 0.02 * np.array([loss, first, last])
+        latest = np.array([loss, first, last])
+        shown = 0.98 * shown + 0.02 * latest if shown.any() else latest
         if step % 50 == 0:
-            print(
-                f"{spent / 60:6.1f} min  step {step:6d}  loss {shown[0]:.3f}  IoU {shown[1]:.3f} -> {shown[2]:.3f}",
-                flush=True,
-            )
+            quality = f"loss {shown[0]:.3f}  IoU {shown[1]:.3f} -> {shown[2]:.3f}"
+            print(f"{spent / 60:6.1f} min  step {step:6d}  {quality}", flush=True)
         if spent - saved > settings.save_minutes * 60:
             saved = spent
             save()
     save()
+
+
+def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An exponential moving average that forgets the random start: its decay rises towards ``decay``."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, share)
+            else:
+                mean.copy_(value)
+
+    return update
 
 
 def _learning_rate(progress: float, step: int, peak: float) -> float:
@@ -210,16 +226,18 @@ def _step(
     counts: Tensor,
     balance: float,
 ) -> tuple[float, float, float]:
-    """One batch: a first prompt, corrections, one update; the loss and the mean IoU of the first and last round."""
+    """One batch, one update; returns the loss and the mean IoU of the first and of the last round."""
     model.train()
     owner = torch.repeat_interleave(torch.arange(len(pixels)), counts).to(pixels.device)
     present = torch.arange(masks.shape[1])[None] < counts[:, None]
     truth = masks[present.to(masks.device)]
     target = F.avg_pool2d(truth[:, None].float(), 2)[:, 0]
-    rounds = int(np.random.default_rng(int(torch.randint(2**31, (1,)))).choice([1, 2, 3, 5], p=[0.5, 0.32, 0.1, 0.08]))
+    rounds = int(
+        np.random.default_rng(int(torch.randint(2**31, (1,)))).choice([1, 2, 3, 5], p=[0.5, 0.32, 0.1, 0.08])
+    )
     with torch.autocast(pixels.device.type, torch.bfloat16):
-        features = model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
-        windows = [f[owner] for f in features]
+        embedding, skip4, skip2 = model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
+        windows = embedding[owner], skip4[owner], skip2[owner]
     prompts = first_prompts(truth)
     feed_back = torch.rand(()) < 0.5
     logits: Tensor | None = None
@@ -228,7 +246,9 @@ def _step(
     for index in range(rounds):
         counted = index in (0, rounds - 1)
         with torch.set_grad_enabled(counted), torch.autocast(pixels.device.type, torch.bfloat16):
-            found, scores = model.decode_windows(*windows, prompts.points, prompts.labels, prompts.boxes, logits)
+            found, scores = model.decode_windows(
+                windows, prompts.points, prompts.labels, prompts.boxes, logits
+            )
         if counted:
             total = total + prompt_loss(found, scores, target, balance)
         single = found[:, 0].detach()

@@ -17,10 +17,10 @@ _OTHERS_WEIGHT = 0.05
 def mask_losses(logits: Tensor, target: Tensor, balance: float = 0.0) -> Tensor:
     """Cross entropy plus dice, shape (B, C).
 
-    Two cross entropies are mixed. The balanced one averages over foreground and over background on their own: from random
-    weights it learns at once, where others stay at empty masks, but it draws boundaries too far out. The other is
-    summed and divided by the object's area: each pixel counts the same on both sides of the boundary, and small objects
-    count as much as large ones.
+    Two cross entropies are mixed. The balanced one averages over foreground and over background on their own:
+    from random weights it learns at once, where others stay at empty masks, but it draws boundaries too far
+    out. The other is summed and divided by the object's area: each pixel counts the same on both sides of the
+    boundary, and small objects count as much as large ones.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Simulated prompts: what a user would click, drawn from the ground truth and from the errors.
 
-As in Kirillov et al. (2023), Segment Anything, appendix A, "Training algorithm": first a point inside the object or a
-jittered box, then points from the error region, with the previous logits fed back.
+As in Kirillov et al. (2023), Segment Anything, appendix A, "Training algorithm": first a point inside the
+object or a jittered box, then points from the error region, with the previous logits fed back.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 __all__ = ["SimulatedPrompts", "correct", "first_prompts", "sample_points"]
 
-_DEPTH = 9
-"""Side of the neighbourhood that tells how deep in a region a pixel lies."""
+_DEPTH = 5
+"""Side, in blocks of 2 x 2 pixels, of the neighbourhood that tells how deep in a region a pixel lies."""
 
 
 @dataclass(slots=True)
@@ -30,6 +30,9 @@ class SimulatedPrompts:
 def sample_points(regions: Tensor, power: float, generator: torch.Generator | None = None) -> Tensor:
     """One random pixel centre (x, y) of each region, shape (B, 2); with ``power`` above 0 rather a deep one.
 
+    Drawn from blocks of 2 x 2 pixels by the share of each that belongs to the region, then within the block:
+    a quarter of the work.
+
     Parameters
     ----------
     regions : Tensor, shape (B, H, W), bool
@@ -37,15 +40,20 @@ def sample_points(regions: Tensor, power: float, generator: torch.Generator | No
     power : float
         0 draws uniformly.
     """
-    weight = regions.float()
-    if power:
-        depth = F.avg_pool2d(weight[:, None], _DEPTH, stride=1, padding=_DEPTH // 2)[:, 0]
-        weight = weight * depth**power
-    # Gumbel's trick with -log(u) exponential: the smallest ratio wins with probability proportional to its weight.
+    blocks = F.avg_pool2d(regions[:, None].float(), 2)
+    weight = (
+        blocks * F.avg_pool2d(blocks, _DEPTH, stride=1, padding=_DEPTH // 2) ** power if power else blocks
+    )
+    # Exponential waiting times: the largest ratio wins with a probability proportional to its weight.
     waiting = torch.empty(weight.shape, device=weight.device).exponential_(generator=generator)
     at = (weight / waiting.clamp(min=1e-12)).flatten(1).argmax(1)
-    width = regions.shape[-1]
-    return torch.stack([at % width, at // width], dim=-1) + 0.5
+    rows, columns = at // weight.shape[-1] * 2, at % weight.shape[-1] * 2
+    which = torch.arange(len(regions), device=at.device)
+    offsets = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=at.device)
+    inside = regions[which[:, None], rows[:, None] + offsets[:, 0], columns[:, None] + offsets[:, 1]]
+    tie = torch.rand(inside.shape, device=at.device, generator=generator)
+    chosen = offsets[(inside + tie).argmax(1)]
+    return torch.stack([columns + chosen[:, 1], rows + chosen[:, 0]], dim=-1) + 0.5
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
@@ -94,5 +102,7 @@ def correct(
     inside = masks[torch.arange(len(masks)), y, x].long()
     label = torch.where(errors.flatten(1).any(1), inside, -1)
     return SimulatedPrompts(
-        torch.cat([prompts.points, at[:, None]], dim=1), torch.cat([prompts.labels, label[:, None]], dim=1), prompts.boxes
+        torch.cat([prompts.points, at[:, None]], dim=1),
+        torch.cat([prompts.labels, label[:, None]], dim=1),
+        prompts.boxes,
     )
