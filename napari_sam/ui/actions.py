@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from napari.components import ViewerModel
 from napari.settings import get_settings
 from napari.utils.action_manager import action_manager
-from napari.utils.interactions import Shortcut
 from psygnal import Signal
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class Keys:
             action_manager.events.shortcut_changed.disconnect(self._on_shortcut)
 
     def text(self, name: str) -> str:
-        """The keys of an action, as the platform writes them; empty if there are none."""
+        """The keys of an action, in words; empty if there are none."""
         return " or ".join(self._bound[name])
 
     def _command(self, name: str) -> Callable[[ViewerModel], None]:
@@ -112,7 +111,7 @@ class Keys:
     def _on_shortcut(self, event: Any) -> None:
         if event.name in _ACTIONS:
             if event.shortcut:
-                self._bound[event.name].append(Shortcut(event.shortcut).platform)
+                self._bound[event.name].append(str(event.shortcut).replace("-", "+"))
             else:
                 self._bound.pop(event.name, None)
             self.changed.emit()

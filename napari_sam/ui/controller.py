@@ -70,7 +70,8 @@ class Controller:
         # Layer events come in the middle of what napari does: what changes layers waits for its end.
         self._soon = _timer(0, self._catch_up)
         self._settled = _timer(_SETTLE_MS, self._look_again)
-        self.viewer.layers.events.removed.connect(self._on_removed)
+        # After napari itself, which may still be busy with the removal.
+        self.viewer.layers.events.removed.connect(self._on_removed, position="last")
         self.viewer.layers.selection.events.active.connect(self._on_active)
         self._work.load()
 
@@ -92,7 +93,7 @@ class Controller:
         return None if self.session is None else self.session.result.labels
 
     def set_image(self, image: Image | None) -> None:
-        """Segment another image; what was done on the one before is kept, and taken up on return."""
+        """Segment another image; work on the one before is kept, and taken up on return."""
         image = unwrap(image)
         if image is self.image:
             return
@@ -389,22 +390,18 @@ class Controller:
     def _catch_up(self) -> None:
         """Do what could not be done in the middle of a layer's event."""
         self._soon.stop()
-        if self.session is None:
-            return
-        if self.session.image not in self.viewer.layers:
-            self._leave()
-            self._tell("The image was removed: choose another one. Its objects stay in their layer.")
-            return
-        self.session.restore_layers()
-        self.session.prompts.tidy()
-        self.session.read_prompts()
+        if self.session is not None:
+            self.session.restore_layers()
+            self.session.prompts.tidy()
+            self.session.read_prompts()
 
     def _on_removed(self, event: Any) -> None:
-        if self.session is not None and (
-            event.value is self.image
-            or event.value is self.result_layer
-            or event.value in self.session.prompts
-        ):
+        if self.session is None:
+            return
+        if event.value is self.image:
+            self._leave()
+            self._tell("The image was removed: choose another one. Its objects stay in their layer.")
+        elif event.value is self.result_layer or event.value in self.session.prompts:
             self._soon.start()
 
     def _on_active(self) -> None:

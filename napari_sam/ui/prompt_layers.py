@@ -164,10 +164,10 @@ class PromptLayers:
         """Show other prompts instead of those that are there."""
         self._writing = True
         try:
-            self.points.selected_data = set()
-            self.boxes.selected_data = set()
-            self.points.data = np.empty((0, self._image.ndim))
-            self.boxes.data = []
+            # Emptying a layer through its `data` leaves rows behind in its features.
+            for layer in (self.points, self.boxes):
+                layer.selected_data = set(range(len(layer.data)))
+                layer.remove_selected()
             for plane, one in prompts.items():
                 axes = ",".join(map(str, plane.axes))
                 for label, polarity in ((1, POSITIVE), (0, NEGATIVE)):

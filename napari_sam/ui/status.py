@@ -38,7 +38,7 @@ def describe(controller: Controller) -> str:
         pixels, score = current.masks[plane].area, current.scores[plane]
         return (
             f"Object {current.id}: {pixels:,} pixels, predicted IoU {score:.2f}. "
-            "Correct it with more points, or accept it."
+            "Correct it with more points (Ctrl-click: background), or accept it."
         )
     if plane in current.prompts:
         return "Points on the background alone select nothing: add one on the object, or a box."

@@ -62,7 +62,8 @@ class SegmentWidget(QWidget):
         self.controller.changed.connect(self._refresh)
         self.controller.loaded.connect(self._on_loaded)
         for event in self._list_events():
-            event.connect(self._on_layers)
+            # After napari itself, which makes a new layer the active one.
+            event.connect(self._on_layers, position="last")
         keys.open(self.controller)
         keys.changed.connect(self._refresh_keys)
         # A window that is destroyed does not tell its inner widgets in any other way.
@@ -221,18 +222,17 @@ class SegmentWidget(QWidget):
         self.count_label.setText(f"{accepted} accepted  ·  {controller.choice.name}{where}")
 
     def _refresh_keys(self) -> None:
-        for button, text, name, tip in (
-            (self.accept_button, "Accept", ACCEPT, "Keep the object and go on to the next."),
-            (self.reject_button, "Reject", REJECT, "Clear the object's mask and prompts."),
-            (self.positive_button, "", POLARITY, f"Clicks mark the object. {_OTHER}"),
-            (self.negative_button, "", POLARITY, f"Clicks mark background. {_OTHER}"),
-            (self.box_button, "", BOX, "Drag a rectangle around the object."),
+        for button, name, tip in (
+            (self.accept_button, ACCEPT, "Keep the object and go on to the next."),
+            (self.reject_button, REJECT, "Clear the object's mask and prompts."),
+            (self.positive_button, POLARITY, f"Clicks mark the object. {_OTHER}"),
+            (self.negative_button, POLARITY, f"Clicks mark background. {_OTHER}"),
+            (self.box_button, BOX, "Drag a rectangle around the object."),
         ):
             key = keys.text(name)
             button.setToolTip(f"{tip} Key: {key}. Change it in Preferences > Shortcuts." if key else tip)
-            if text:
-                short = key.partition(" or ")[0]
-                button.setText(f"{text}  ({short})" if short else text)
+        accept_key = keys.text(ACCEPT).partition(" or ")[0]
+        self.accept_button.setText(f"Accept  ({accept_key})" if accept_key else "Accept")
 
     def _on_loaded(self, loaded: Loaded) -> None:
         with _quiet(self.model_combo):

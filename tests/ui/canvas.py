@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from napari import Viewer
@@ -47,7 +48,7 @@ class Canvas:
         """Press at the first stop, pass by all others, release at the last."""
         spots = [self.pixel(layer, stop) for stop in stops]
         self.press(spots[0])
-        for start, stop in zip(spots, spots[1:], strict=False):
+        for start, stop in pairwise(spots):
             for part in np.linspace(0, 1, steps + 1)[1:]:
                 self.move(start * (1 - part) + stop * part)
         if release:

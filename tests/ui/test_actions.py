@@ -120,8 +120,9 @@ def test_it_is_the_mask_of_the_other_faces(viewer, coins, centres) -> None:
 
 def test_opening_the_widget_does_not_import_torch() -> None:
     code = (
-        "import sys, napari; from napari.components import ViewerModel; from qtpy.QtWidgets import QApplication;"
-        "app = QApplication([]); from napari_sam.ui.widget import SegmentWidget; import numpy as np;"
+        "import sys, napari; from napari.components import ViewerModel;"
+        "from qtpy.QtWidgets import QApplication; app = QApplication([]);"
+        "from napari_sam.ui.widget import SegmentWidget; import numpy as np;"
         "v = ViewerModel(); v.add_image(np.zeros((50, 50))); w = SegmentWidget(v);"
         "print('torch' in sys.modules); w.close()"
     )

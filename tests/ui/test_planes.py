@@ -89,7 +89,7 @@ def test_any_order_of_axes(
     """The coins are the middle plane of a thin stack, whose axes lie so that the order shows them."""
     middle, sides = order[0], sorted(order[1:])
     data = np.moveaxis(np.stack([np.zeros_like(coins), coins, np.zeros_like(coins)]), 0, middle)
-    image = viewer.add_image(data, name="image")
+    image = viewer.add_image(data, name="image", rgb=False)
     viewer.dims.order = order
     viewer.dims.set_point(middle, 1)
     controller = session(image)
