@@ -111,8 +111,8 @@ class Controller:
     def set_result(self, labels: Labels | None) -> bool:
         """Let objects go to an existing Labels layer, or to a new one (None).
 
-        What is in the layer stays; objects get ids above those that are there. Returns False, and says why, if
-        the layer cannot take the image's objects.
+        What is in the layer stays; objects get ids above those that are there. Returns False, and says why,
+        if the layer cannot take the image's objects.
         """
         labels = unwrap(labels)
         if self.session is None or labels is self.result_layer:

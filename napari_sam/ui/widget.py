@@ -9,7 +9,7 @@ from typing import Any
 # Annotations of the constructor are read by napari, so this import is needed at run time.
 import napari
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtGui import QCloseEvent, QColor, QIcon, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -62,8 +62,7 @@ class SegmentWidget(QWidget):
         self.controller.changed.connect(self._refresh)
         self.controller.loaded.connect(self._on_loaded)
         for event in self._list_events():
-            # After napari itself, which makes a new layer the active one.
-            event.connect(self._on_layers, position="last")
+            event.connect(self._on_layers)
         keys.open(self.controller)
         keys.changed.connect(self._refresh_keys)
         # A window that is destroyed does not tell its inner widgets in any other way.
@@ -183,7 +182,8 @@ class SegmentWidget(QWidget):
         images = self._of_type(Image)
         added = event.value if event is not None and event.type == "inserted" else None
         if self.controller.image is None and isinstance(added, Image) and images == [added]:
-            self.controller.set_image(added)
+            # Once napari is done with it: it makes a new layer the active one.
+            QTimer.singleShot(0, self._take_the_only_image)
         with _quiet(self.image_combo):
             self.image_combo.clear()
             for layer in reversed(images):
@@ -195,6 +195,11 @@ class SegmentWidget(QWidget):
             for layer in reversed(self._of_type(Labels)):
                 self.result_combo.addItem(layer.name, layer)
         self._refresh()
+
+    def _take_the_only_image(self) -> None:
+        images = self._of_type(Image)
+        if not self.controller.closed and self.controller.image is None and len(images) == 1:
+            self.controller.set_image(images[0])
 
     def _refresh(self) -> None:
         if self.controller.closed:

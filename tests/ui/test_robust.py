@@ -54,6 +54,7 @@ def test_no_layers_at_all(viewer, open_widget, coins) -> None:
     with pytest.raises(ImageError, match="No image is chosen"):
         widget.controller.add_point((1, 1))
     widget.sample_button.click()
+    turn()
     settle(widget.controller)
     assert widget.controller.image is viewer.layers["coins"]
     assert widget.controller.tool == "positive"
@@ -253,7 +254,7 @@ def test_nothing_is_left_behind(viewer, open_widget, coins, centres, canvas: Can
         viewer.window.remove_dock_widget(widget)
         assert {type(layer) for layer in viewer.layers} == {Image, Labels}
         until(lambda: not threads())
-        turn(10)
+        QTest.qWait(100)  # deferred deletions happen while waiting only
         return listeners(viewer), sum(w.isVisible() for w in QApplication.topLevelWidgets())
 
     first = once()
