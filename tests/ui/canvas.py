@@ -8,10 +8,16 @@ from itertools import pairwise
 import numpy as np
 from napari import Viewer
 from napari.layers import Layer
+from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+
+from napari_sam.ui.controller import Controller
+
+PATIENCE = 300
+"""Seconds after which a result will not come any more; it only matters where something is broken."""
 
 LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
 NONE, CTRL, SHIFT = (
@@ -79,3 +85,13 @@ def turn(times: int = 3) -> None:
     """Let the event loop turn."""
     for _ in range(times):
         QApplication.processEvents()
+
+
+def settle(controller: Controller) -> None:
+    """Wait until all masks that were asked for are there."""
+    assert controller.wait(PATIENCE)
+    turn()
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / (a | b).sum())

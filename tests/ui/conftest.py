@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from canvas import Canvas, turn
+from canvas import Canvas, settle, turn
 from napari import Viewer
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication
@@ -13,9 +13,6 @@ from skimage import data, filters, segmentation
 
 from napari_sam.ui.controller import Controller
 from napari_sam.ui.widget import SegmentWidget
-
-PATIENCE = 300
-"""Seconds after which a result will not come any more; it only matters where something is broken."""
 
 
 @pytest.fixture(scope="session")
@@ -102,13 +99,3 @@ def on_coins(
     viewer.reset_view()
     settle(controller)
     return controller
-
-
-def settle(controller: Controller) -> None:
-    """Wait until all masks that were asked for are there."""
-    assert controller.wait(PATIENCE)
-    turn()
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / (a | b).sum())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from canvas import Canvas, turn
-from conftest import iou, settle
+from canvas import Canvas, iou, settle, turn
 from napari.layers import Labels, Points, Shapes
 from napari.utils.action_manager import action_manager
 from napari.utils.shortcuts import default_shortcuts
@@ -128,3 +128,32 @@ def test_opening_the_widget_does_not_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_menu_opens_it(viewer, coins, centres, canvas: Canvas) -> None:
+    """napari hands plugins a proxy of the viewer, not the viewer."""
+    from npe2 import PluginManager, PluginManifest
+
+    manifest = PluginManifest.from_file(Path(napari_sam.__file__).parent / "napari.yaml")
+    plugins = PluginManager.instance()
+    known = manifest.name in plugins
+    if not known:
+        plugins.register(manifest)
+    try:
+        viewer.add_image(coins, name="coins")
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment")
+        viewer.reset_view()
+        settle(widget.controller)
+        canvas.click(viewer.layers["coins"], centres[3])
+        settle(widget.controller)
+        assert widget.controller.labels[round(centres[3][0]), round(centres[3][1])] == 1
+        dock.destroyOnClose()
+        assert widget.controller.closed
+        widget.deleteLater()
+        viewer.layers.clear()
+        turn()
+        viewer.open_sample("napari-sam", "cell")
+        assert viewer.layers["cell"].data.shape == (660, 550)
+    finally:
+        if not known:
+            plugins.unregister(manifest.name)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from canvas import CTRL, RIGHT, SHIFT, Canvas, turn
-from conftest import iou, settle
+from canvas import CTRL, RIGHT, SHIFT, Canvas, iou, settle, turn
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from canvas import Canvas, turn
-from conftest import iou, settle
+from canvas import Canvas, iou, settle, turn
 from napari.layers import Image
 
 from napari_sam.annotation import Plane

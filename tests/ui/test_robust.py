@@ -9,8 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
-from canvas import Canvas, turn
-from conftest import PATIENCE, iou, settle
+from canvas import PATIENCE, Canvas, iou, settle, turn
 from napari.layers import Image, Labels
 from napari.utils.action_manager import action_manager
 from qtpy.QtCore import QTimer
