@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal  # type: ignore[attr-defined]
@@ -31,8 +32,9 @@ class Bridge(QObject):
     def close(self) -> None:
         """Drop all that is still to run."""
         self._open = False
-        self._asked.disconnect(self._run)
-        self.deleteLater()
+        with suppress(RuntimeError):  # where Qt went before us, at the end of the program
+            self._asked.disconnect(self._run)
+            self.deleteLater()
 
     def _run(self, function: Callable[[], Any]) -> None:
         if self._open:

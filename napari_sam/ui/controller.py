@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -150,13 +151,14 @@ class Controller:
         self._work.embed(session)
         self._work.segment_stale(session)
 
-    def _leave(self) -> None:
+    def _leave(self, *, keep_layers: bool = False) -> None:
         if self.session is not None:
-            self._soon.stop()
-            self._settled.stop()
+            with suppress(RuntimeError):  # where Qt went before us, at the end of the program
+                self._soon.stop()
+                self._settled.stop()
             self._work.stop_embedding()
             session, self.session = self.session, None
-            session.close()
+            session.close(keep_layers=keep_layers)
 
     # Tools
 
@@ -345,12 +347,18 @@ class Controller:
         """Whether the widget was closed."""
         return self._work.requests.closed
 
-    def close(self) -> None:
-        """Take the prompt layers away and stop; the result layer stays. Closing twice is fine."""
+    def close(self, *, window_is_gone: bool = False) -> None:
+        """Take the prompt layers away and stop; the result layer stays. Closing twice is fine.
+
+        Parameters
+        ----------
+        window_is_gone : bool, default False
+            Leave all layers alone: what would draw the change does not exist any more.
+        """
         if not self.closed:
             self.viewer.layers.events.removed.disconnect(self._on_removed)
             self.viewer.layers.selection.events.active.disconnect(self._on_active)
-            self._leave()
+            self._leave(keep_layers=window_is_gone)
             self._work.close()
 
     # Events
@@ -400,7 +408,8 @@ class Controller:
             return
         if event.value is self.image:
             self._leave()
-            self._tell("The image was removed: choose another one. Its objects stay in their layer.")
+            self._notice = "The image was removed: choose another one. Its objects stay in their layer."
+            self.changed.emit()
         elif event.value is self.result_layer or event.value in self.session.prompts:
             self._soon.start()
 

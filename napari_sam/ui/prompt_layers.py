@@ -75,11 +75,11 @@ class PromptLayers:
     def __contains__(self, layer: object) -> bool:
         return layer is self.points or layer is self.boxes
 
-    def close(self) -> None:
-        """Take the layers out of the viewer and forget them."""
+    def close(self, *, keep_layers: bool = False) -> None:
+        """Forget the layers, and take them out of the viewer."""
         for layer in (self.points, self.boxes):
             self._forget(layer)
-            if layer in self._viewer.layers:
+            if layer in self._viewer.layers and not keep_layers:
                 self._viewer.layers.remove(layer)
 
     def _forget(self, layer: Points | Shapes) -> None:

@@ -145,7 +145,7 @@ class Session:
             raise PromptError(f"Plane {plane} lies outside the image, whose shape is {self._shape}.")
         return plane, (self._shape[row], self._shape[column])
 
-    def close(self) -> None:
+    def close(self, *, keep_layers: bool = False) -> None:
         """Stop listening to the viewer and take the prompt layers away; results still arrive."""
         dims = self.viewer.dims.events
         for emitter in (dims.point, dims.order, dims.ndisplay, dims.ndim):
@@ -156,7 +156,7 @@ class Session:
         for name in TRANSFORM:
             getattr(self.image.events, name).disconnect(self._on_transform)
         self.document.events.current_changed.disconnect(self._show_current)
-        self.prompts.close()
+        self.prompts.close(keep_layers=keep_layers)
 
     def read_prompts(self) -> None:
         """Bring the document up to date with the prompt layers."""

@@ -260,7 +260,8 @@ class SegmentWidget(QWidget):
         self.controller.changed.disconnect(self._refresh)
         self.controller.loaded.disconnect(self._on_loaded)
         keys.changed.disconnect(self._refresh_keys)
-        _closer(self.controller)()
+        keys.close(self.controller)
+        self.controller.close()
 
     def event(self, event: QEvent | None) -> bool:
         """Close with the dock widget: napari then takes the widget out of its parent."""
@@ -280,11 +281,11 @@ class SegmentWidget(QWidget):
 
 
 def _closer(controller: Controller) -> Any:
-    """A function that closes the controller and does not refer to the widget."""
+    """A function for when the window was destroyed with the widget in it; it does not refer to the widget."""
 
     def close(_: Any = None) -> None:
         keys.close(controller)
-        controller.close()
+        controller.close(window_is_gone=True)
 
     return close
 
