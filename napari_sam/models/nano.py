@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
 from napari_sam.models.layers import fuse_norms
 from napari_sam.models.nano_decoder import NanoDecoder
-from napari_sam.models.nano_encoder import NanoEncoder
+from napari_sam.models.nano_encoder import STRIDES, NanoEncoder, NanoFeatures
 from napari_sam.models.nano_prompts import WINDOW, NanoPromptEncoder
 from napari_sam.models.nano_windows import (
     crop,
@@ -68,13 +68,18 @@ def percentile_limits(pixels: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class NanoLevel:
-    """Features of one resolution: (h, w, channels) tensors at strides 8, 4 and 2."""
+    """Features of one resolution.
 
-    embedding: Tensor
-    skip4: Tensor
-    skip2: Tensor
+    Attributes
+    ----------
+    features : NanoFeatures
+        Of one image, as (h, w, channels) tensors.
+    size : tuple of int
+        Height and width in pixels of the level, without padding.
+    """
+
+    features: NanoFeatures
     size: tuple[int, int]
-    """Height and width in pixels of the level, without padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class NanoEmbedding(Embedding):
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [t for level in self.levels for t in (level.embedding, level.skip4, level.skip2)]
+        return [t for level in self.levels for t in level.features]
 
 
 class Nano(PromptableModel):
@@ -132,8 +137,8 @@ class Nano(PromptableModel):
         padded = [max(WINDOW, math.ceil(n / _COARSEST_STRIDE) * _COARSEST_STRIDE) for n in (height, width)]
         x = F.pad(plane, (0, padded[1] - width, 0, padded[0] - height))
         x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        embedding, skip4, skip2 = (m[0].permute(1, 2, 0).contiguous() for m in self.image_encoder(x))
-        return NanoLevel(embedding, skip4, skip2, (height, width))
+        features = NanoFeatures(*(m[0].permute(1, 2, 0).contiguous() for m in self.image_encoder(x)))
+        return NanoLevel(features, (height, width))
 
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
         """Masks for a batch of prompts; see :class:`~napari_sam.models.base.PromptableModel`.
@@ -179,11 +184,7 @@ class Nano(PromptableModel):
         level = embedding.levels[index]
         origins = place(extents[rows], index, level)
         points, boxes, logits = to_window_frame(prompts, rows, origins, index, embedding)
-        features = (
-            crop(level.embedding, origins, 8),
-            crop(level.skip4, origins, 4),
-            crop(level.skip2, origins, 2),
-        )
+        features = NanoFeatures(*(crop(m, origins, s) for m, s in zip(level.features, STRIDES, strict=True)))
         masks, scores = self.decode_windows(features, points, prompts.labels[rows], boxes, logits)
         masks, scores = masks[:, chosen], scores[:, chosen]
         per_pixel = 2.0**index / torch.tensor(embedding.scale[::-1], device=origins.device)
@@ -196,7 +197,7 @@ class Nano(PromptableModel):
 
     def decode_windows(
         self,
-        features: tuple[Tensor, Tensor, Tensor],
+        features: NanoFeatures,
         points: Tensor,
         labels: Tensor,
         boxes: Tensor,
@@ -209,8 +210,8 @@ class Nano(PromptableModel):
         logits : Tensor, shape (B, 4, 128, 128), float32
         scores : Tensor, shape (B, 4), float32
         """
-        embedding, skip4, skip2 = features
-        tokens, present, dense, dense4 = self.prompt_encoder(points, labels, boxes, logits)
+        embedding, skip4, skip2, per_pixel = features
+        tokens, present, dense, dense4 = self.prompt_encoder(points, labels, boxes, logits, per_pixel)
         positions = self.prompt_encoder.grid_positions()
         masks, scores = self.mask_decoder(
             embedding + dense, skip4 + dense4, skip2, tokens, present, positions

@@ -6,25 +6,52 @@ knows no positions, so that any image size gives the features that it was traine
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_sam.models.layers import ConvNorm, ResidualBlock
+from napari_sam.models.layers import ConvNorm, ResidualBlock, UpBlock
 
-__all__ = ["EMBED_DIM", "SKIP_DIMS", "STRIDE", "NanoEncoder"]
+__all__ = ["CENTRE_UNIT", "EMBED_DIM", "SKIP_DIMS", "STRIDE", "STRIDES", "NanoEncoder", "NanoFeatures"]
 
 STRIDE = 8
 """Pixels per cell of the embedding; sizes must be multiples of 32, the coarsest stride."""
 EMBED_DIM = 96
 SKIP_DIMS = (24, 48)
 """Channels of the skip features at strides 2 and 4."""
+CENTRE_UNIT = 16.0
+"""Pixels to which a length of 1 corresponds in the ways to object centres."""
 
 _WIDTHS = (48, 96, 160, 224)
 _DEPTHS = (1, 3, 3, 2)
 
 
+STRIDES = (STRIDE, 4, 2, 2)
+"""Pixels per cell of each of the features."""
+
+
+class NanoFeatures(NamedTuple):
+    """What the encoder returns: features of one or more images, or of windows cut out of them.
+
+    Attributes
+    ----------
+    embedding : Tensor, shape (B, 96, H/8, W/8)
+    skip4 : Tensor, shape (B, 48, H/4, W/4)
+    skip2 : Tensor, shape (B, 24, H/2, W/2)
+    dense : Tensor, shape (B, 4, H/2, W/2)
+        For every pixel, whatever the prompt: logits of foreground and of object boundary, and the way (x, y)
+        to the centre of the object that the pixel belongs to, in units of ``CENTRE_UNIT`` pixels.
+    """
+
+    embedding: Tensor
+    skip4: Tensor
+    skip2: Tensor
+    dense: Tensor
+
+
 class NanoEncoder(nn.Module):
-    """Features at strides 8 (the embedding), 4 and 2 (the skips)."""
+    """A hierarchy of residual blocks down to stride 32, and a top-down path back to stride 2."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,25 +62,16 @@ class NanoEncoder(nn.Module):
             blocks = [ResidualBlock(out) for _ in range(depth)]
             self.stages.append(nn.Sequential(ConvNorm(width, out, stride=2), *blocks))
             width = out
-        self.laterals = nn.ModuleList(nn.Conv2d(c, EMBED_DIM, 1) for c in _WIDTHS[1:])
+        self.laterals = nn.ModuleList(
+            ConvNorm(c, EMBED_DIM, kernel_size=1, activate=False) for c in _WIDTHS[1:]
+        )
         self.smooth = ConvNorm(EMBED_DIM, EMBED_DIM)
-        self.skip4 = nn.Conv2d(_WIDTHS[0], SKIP_DIMS[1], 1)
-        self.skip2 = nn.Conv2d(SKIP_DIMS[0], SKIP_DIMS[0], 1)
+        self.up4 = UpBlock(EMBED_DIM, SKIP_DIMS[1])
+        self.up2 = UpBlock(SKIP_DIMS[1], SKIP_DIMS[0])
+        self.dense = nn.Conv2d(SKIP_DIMS[0], 4, 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode.
-
-        Parameters
-        ----------
-        x : Tensor, shape (B, 3, H, W)
-            Normalised pixels; H and W are multiples of 32.
-
-        Returns
-        -------
-        embedding : Tensor, shape (B, 96, H/8, W/8)
-        skip4 : Tensor, shape (B, 48, H/4, W/4)
-        skip2 : Tensor, shape (B, 24, H/2, W/2)
-        """
+    def forward(self, x: Tensor) -> NanoFeatures:
+        """Encode normalised pixels, shape (B, 3, H, W); H and W are multiples of 32."""
         fine = self.stem(x)
         maps = []
         y = fine
@@ -63,4 +81,7 @@ class NanoEncoder(nn.Module):
         top = self.laterals[2](maps[3])
         for lateral, level in ((self.laterals[1], maps[2]), (self.laterals[0], maps[1])):
             top = lateral(level) + F.interpolate(top, scale_factor=2.0, mode="nearest")
-        return self.smooth(top), self.skip4(maps[0]), self.skip2(fine)
+        embedding = self.smooth(top)
+        skip4 = self.up4(embedding, maps[0])
+        skip2 = self.up2(skip4, fine)
+        return NanoFeatures(embedding, skip4, skip2, self.dense(skip2))

@@ -3,7 +3,9 @@
 Tokens are as in SAM (Kirillov et al. 2023, section 3 and appendix A): random Fourier features of the
 position plus a learned vector for the kind. Beside them every prompt is drawn into maps that are added to
 the image embedding, as SAM does with masks; on a small model, seeing where a click lies in the same
-frame as the pixels learns much faster than tokens alone.
+frame as the pixels learns much faster than tokens alone. Where the encoder says which centre each pixel
+belongs to, pixels that point to the same centre as a positive click are drawn as well (the idea of Neven
+et al. 2019, Instance Segmentation by Jointly Optimizing Spatial Embeddings, section 3.1).
 
 All coordinates are pixels of the window, between 0 and ``WINDOW``, measured between pixel edges.
 """
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.models.layers import ConvNorm
-from napari_sam.models.nano_encoder import EMBED_DIM, SKIP_DIMS, STRIDE
+from napari_sam.models.nano_encoder import CENTRE_UNIT, EMBED_DIM, SKIP_DIMS, STRIDE
 
 __all__ = ["WINDOW", "NanoPromptEncoder"]
 
@@ -24,7 +26,8 @@ WINDOW = 256
 """Side of the square of pixels in which one object is decoded."""
 
 _MAP_STRIDE = 2
-_MAP_CHANNELS = 7
+_MAP_CHANNELS = 13
+_SPREADS = (3.0, 9.0, 27.0)
 _NEAR, _FAR = 3.0, 24.0
 _LOGIT_RANGE = 8.0
 
@@ -62,19 +65,20 @@ class NanoPromptEncoder(nn.Module):
         where = self.positions(torch.cat([points, corners.nan_to_num()], dim=1).float())
         return self.kinds(kind) + where.to(self.kinds.weight.dtype), torch.cat([labels >= 0, given], dim=1)
 
-    def maps(self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None) -> Tensor:
-        """Prompts drawn at stride 2, shape (B, 7, 128, 128): clicks near and far, box, mask, its presence."""
-        side = WINDOW // _MAP_STRIDE
-        at = (torch.arange(side, device=points.device) + 0.5) * _MAP_STRIDE
+    def maps(
+        self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None, dense: Tensor
+    ) -> Tensor:
+        """Prompts drawn at stride 2, shape (B, 13, 128, 128).
+
+        Clicks near and far, box, mask and its presence; what the encoder says of foreground and boundary;
+        agreement with the centre of the positive clicks and of the box.
+        """
+        dense = dense.float()
+        at = (torch.arange(WINDOW // _MAP_STRIDE, device=points.device) + 0.5) * _MAP_STRIDE
         dist2 = (points[..., 0, None, None] - at) ** 2 + (points[..., 1, None, None] - at[:, None]) ** 2
         drawn = []
         for label in (1, 0):
-            of_kind = (labels == label)[..., None, None]
-            nearest = (
-                torch.where(of_kind, dist2, torch.inf).amin(1)
-                if points.shape[1]
-                else dist2.sum(1) + torch.inf
-            )
+            nearest = _least(dist2, labels == label)
             drawn += [torch.exp(-nearest / (2 * _NEAR**2)), torch.exp(-nearest / (2 * _FAR**2))]
         x0, y0, x1, y1 = (edge[:, None] for edge in boxes.unbind(-1))
         in_x = ((at > x0) & (at < x1)).to(at.dtype)  # comparisons with NaN are false: no box, no drawing
@@ -84,10 +88,30 @@ class NanoPromptEncoder(nn.Module):
             drawn += [torch.zeros_like(drawn[0])] * 2
         else:
             drawn += [(logits[:, 0] / _LOGIT_RANGE).clamp(-1, 1), torch.ones_like(drawn[0])]
+        drawn += [dense[:, 0].sigmoid(), dense[:, 1].sigmoid()]
+        apart = self._centre_distance(points, labels, boxes, dense, at)
+        drawn += [torch.exp(-apart / (2 * spread**2)) for spread in _SPREADS]
+        drawn.append(apart.clamp(max=WINDOW**2).sqrt() / WINDOW)
         return torch.stack(drawn, dim=1)
 
+    def _centre_distance(
+        self, points: Tensor, labels: Tensor, boxes: Tensor, dense: Tensor, at: Tensor
+    ) -> Tensor:
+        """Squared distance from each pixel's centre to the nearest prompted centre, shape (B, 128, 128)."""
+        own_x = at + dense[:, 2] * CENTRE_UNIT
+        own_y = at[:, None] + dense[:, 3] * CENTRE_UNIT
+        cell = (points / _MAP_STRIDE).long().clamp(0, len(at) - 1)
+        flat = cell[..., 1] * len(at) + cell[..., 0]
+        middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+        x = torch.cat([own_x.flatten(1).gather(1, flat), middle[..., 0]], dim=1)
+        y = torch.cat([own_y.flatten(1).gather(1, flat), middle[..., 1]], dim=1)
+        apart = (x[..., None, None] - own_x[:, None]) ** 2 + (y[..., None, None] - own_y[:, None]) ** 2
+        return _least(apart, torch.cat([labels == 1, ~middle.isnan().any(-1)], dim=1)).clamp(
+            max=4.0 * WINDOW**2
+        )
+
     def forward(
-        self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None
+        self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None, dense: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode prompts.
 
@@ -99,6 +123,8 @@ class NanoPromptEncoder(nn.Module):
         boxes : Tensor, shape (B, 4)
             NaN where there is none.
         logits : Tensor, shape (B, 1, 128, 128), or None
+        dense : Tensor, shape (B, 4, 128, 128)
+            As the encoder returns it.
 
         Returns
         -------
@@ -108,6 +134,12 @@ class NanoPromptEncoder(nn.Module):
         dense : Tensor, shape (B, 96, 32, 32)
         dense4 : Tensor, shape (B, 48, 64, 64)
         """
-        maps = self.maps(points, labels, boxes, logits)
+        maps = self.maps(points, labels, boxes, logits, dense)
         fine = self.reduce4(maps.to(self.kinds.weight.dtype).contiguous(memory_format=torch.channels_last))
         return *self.tokens(points, labels, boxes), self.reduce8(fine), self.skip4(fine)
+
+
+def _least(values: Tensor, wanted: Tensor) -> Tensor:
+    """The smallest of ``values`` (B, N, h, w) over the ``wanted`` (B, N); infinite where none is."""
+    none = values.new_full((len(values), 1, *values.shape[2:]), torch.inf)
+    return torch.cat([values.masked_fill(~wanted[..., None, None], torch.inf), none], dim=1).amin(1)

@@ -62,7 +62,7 @@ def place(extents: Tensor, index: int, level: NanoLevel) -> Tensor:
     """Origins (y, x) of windows centred on the prompts, inside the level, on the embedding's grid."""
     centre = (extents[:, :2] + extents[:, 2:]) / 2 / 2**index
     origin = ((centre - WINDOW / 2) / STRIDE).round().long() * STRIDE
-    height, width = (n * STRIDE for n in level.embedding.shape[:2])
+    height, width = (n * STRIDE for n in level.features.embedding.shape[:2])
     most = torch.tensor([width - WINDOW, height - WINDOW], device=origin.device)
     return origin.clamp(min=0).minimum(most).flip(-1)
 

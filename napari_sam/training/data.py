@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_sam.models.nano import percentile_limits, working_scale
+from napari_sam.models.nano_encoder import CENTRE_UNIT
 from napari_sam.models.nano_prompts import WINDOW
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LabelledImage", "crop_at", "load_index", "random_crop"]
+__all__ = ["LabelledImage", "crop_at", "dense_target", "load_index", "pick_objects", "random_crop"]
 
 _VOLUME_STEP = 4
 """Neighbouring planes of a volume are nearly equal: every fourth is kept."""
 _MIN_AREA = 12
 """Smallest object that is trained on, in working pixels."""
+_PARTIAL = ("colicoords_ecoli", "ampis_powder_sem", "drosophila_eggchambers")
+"""Data sets in which objects may lack a label: their background proves nothing."""
 _SCALES = (0.15, 4.0)
 """Bounds of working pixels per pixel of the plane."""
 
@@ -155,3 +158,33 @@ def pick_objects(labels: Tensor, most: int, rng: np.random.Generator) -> NDArray
     ids, counts = np.unique(labels.numpy(), return_counts=True)
     ids = ids[(ids > 0) & (counts >= _MIN_AREA)]
     return rng.permutation(ids)[:most]
+
+
+def dense_target(labels: Tensor, group: str) -> Tensor:
+    """What the encoder should say of every pixel of a window, at half its resolution, shape (6, 128, 128).
+
+    Foreground, boundary, the way (x, y) to the object's centroid in units of ``CENTRE_UNIT`` pixels, whether
+    foreground and boundary are known, and 1 over the object's radius in the same units (0 on the background).
+
+    Parameters
+    ----------
+    labels : Tensor, shape (256, 256), int64
+    group : str
+        See :class:`LabelledImage`.
+    """
+    ids = labels.float()[None, None]
+    mixed = F.max_pool2d(ids, 3, 1, 1) != -F.max_pool2d(-ids, 3, 1, 1)
+    boundary = F.max_pool2d(mixed.float(), 2)[0, 0]
+    coarse = labels[::2, ::2].numpy()
+    foreground = coarse > 0
+    _, inverse = np.unique(coarse, return_inverse=True)
+    inverse = inverse.reshape(coarse.shape)
+    rows, columns = np.indices(coarse.shape) * 2 + 1.0
+    area = np.bincount(inverse.ravel())
+    centre_y = np.bincount(inverse.ravel(), rows.ravel()) / area
+    centre_x = np.bincount(inverse.ravel(), columns.ravel()) / area
+    radius = np.sqrt(area * 4 / np.pi) / CENTRE_UNIT
+    ways = np.stack([centre_x[inverse] - columns, centre_y[inverse] - rows]) / CENTRE_UNIT * foreground
+    known = foreground if group.partition("/")[0] in _PARTIAL else np.ones_like(foreground)
+    planes = [foreground, boundary.numpy(), *ways, known, foreground / (radius[inverse] + 0.1)]
+    return torch.from_numpy(np.stack(planes).astype(np.float32))

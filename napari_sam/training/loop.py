@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from napari_sam.models.checkpoint import save_state
 from napari_sam.models.nano import Nano
+from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.training.augment import augment
-from napari_sam.training.data import LabelledImage, pick_objects, random_crop
-from napari_sam.training.losses import prompt_loss
+from napari_sam.training.data import LabelledImage, dense_target, pick_objects, random_crop
+from napari_sam.training.losses import dense_loss, prompt_loss
 from napari_sam.training.prompts import correct, first_prompts
 from napari_sam.training.synthetic import synthetic_sample
 
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "Windows", "train"]
 
 
+_ROUNDS = (1, 2, 3, 5)
+_ROUND_SHARES = (0.5, 0.3, 0.12, 0.08)
+"""How many rounds of prompts an object gets, and how often."""
+_NORM_BATCHES = 40
+"""Batches from which normalisation statistics are computed."""
 _BALANCED_STEPS = 800
 """Steps over which the balanced cross entropy, with which random weights begin, fades out."""
 
@@ -59,7 +66,7 @@ class Settings:
     minutes: float = 60.0
     windows: int = 6
     objects: int = 4
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1.2e-3
     weight_decay: float = 0.02
     ema_decay: float = 0.998
     synthetic: float = 0.12
@@ -67,8 +74,8 @@ class Settings:
     seed: int = 0
 
 
-class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
-    """An endless stream of (pixels (3, 256, 256), masks (objects, 256, 256), number of objects)."""
+class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """An endless stream of pixels (3, H, W), masks (objects, H, W), their number, the dense target."""
 
     def __init__(
         self, items: Sequence[LabelledImage], weights: Mapping[str, float], settings: Settings
@@ -80,7 +87,7 @@ class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         self.share = share / share.sum()
         self.settings = settings
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         info = get_worker_info()
         rng = np.random.default_rng([self.settings.seed, info.id if info else 0, time.time_ns() % 2**32])
         while True:
@@ -92,16 +99,18 @@ class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
                 pixels = torch.from_numpy(plane).permute(2, 0, 1).float() / 255
                 pixels = ((pixels - low) * (2 / max(high - low, 1e-6)) - 1).clamp(-2, 2)
                 labels = torch.from_numpy(ids).long()
+                group = "synthetic"
             else:
-                group = rng.choice(len(self.members), p=self.share)
-                pixels, labels = random_crop(self.items[rng.choice(self.members[group])], rng)
+                item = self.items[rng.choice(self.members[rng.choice(len(self.members), p=self.share)])]
+                pixels, labels = random_crop(item, rng)
+                group = item.group
             pixels, labels = augment(pixels, labels, rng)
             chosen = pick_objects(labels, self.settings.objects, rng)
             if not len(chosen):
                 continue
             masks = torch.zeros(self.settings.objects, *labels.shape, dtype=torch.bool)
             masks[: len(chosen)] = labels == torch.from_numpy(chosen)[:, None, None]
-            yield pixels, masks, torch.tensor(len(chosen))
+            yield pixels, masks, torch.tensor(len(chosen)), dense_target(labels, group)
 
 
 def train(
@@ -153,7 +162,9 @@ def train(
         step, spent = state["step"], state["spent"]
 
     def save() -> None:
-        save_state(average.module, output)
+        averaged = cast("Nano", average.module)
+        _recompute_norms(averaged, batches, _NORM_BATCHES)
+        save_state(averaged, output)
         state = {
             "model": model.state_dict(),
             "average": average.state_dict(),
@@ -166,23 +177,22 @@ def train(
         torch.save(state, part)
         part.replace(run_file)
 
-    stream = iter(
-        DataLoader(
-            Windows(items, weights or {}, settings),
-            batch_size=settings.windows,
-            num_workers=1,
-            prefetch_factor=4,
-        )
+    loader = DataLoader(
+        Windows(items, weights or {}, settings),
+        batch_size=settings.windows,
+        num_workers=1,
+        prefetch_factor=4,
     )
+    batches = (_Batch(*(tensor.to(where) for tensor in batch)) for batch in loader)
     total, saved, shown = settings.minutes * 60, spent, np.zeros(3)
     clock = time.monotonic()
     while spent < total:
-        pixels, masks, counts = next(stream)
+        batch = next(batches)
         rate = _learning_rate(spent / total, step, settings.learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
         balance = max(0.0, 1 - step / _BALANCED_STEPS) if initial is None else 0.0
-        loss, first, last = _step(model, optimizer, pixels.to(where), masks.to(where), counts, balance)
+        loss, first, last = _step(model, optimizer, batch, balance)
         average.update_parameters(model)
         step += 1
         now = time.monotonic()
@@ -218,50 +228,82 @@ def _learning_rate(progress: float, step: int, peak: float) -> float:
     return peak * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * cosine)
 
 
+class _Batch(NamedTuple):
+    """What :class:`Windows` yields, collated."""
+
+    pixels: Tensor
+    masks: Tensor
+    counts: Tensor
+    dense: Tensor
+
+
 def _step(
-    model: Nano,
-    optimizer: torch.optim.Optimizer,
-    pixels: Tensor,
-    masks: Tensor,
-    counts: Tensor,
-    balance: float,
+    model: Nano, optimizer: torch.optim.Optimizer, batch: _Batch, balance: float
 ) -> tuple[float, float, float]:
-    """One batch, one update; returns the loss and the mean IoU of the first and of the last round."""
+    """One update; returns the loss and the mean IoU of the first and of the last round."""
     model.train()
+    loss, quality = _rounds(model, batch, balance)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach()), quality[0], quality[-1]
+
+
+def _rounds(model: Nano, batch: _Batch, balance: float) -> tuple[Tensor, list[float]]:
+    """Prompt the objects of a batch, and correct some times; the loss and the mean IoU of each round.
+
+    Only the first and the last round count in the loss: gradients through all would cost too much.
+    """
+    pixels, masks, counts, dense = batch
     owner = torch.repeat_interleave(torch.arange(len(pixels)), counts).to(pixels.device)
-    present = torch.arange(masks.shape[1])[None] < counts[:, None]
+    present = torch.arange(masks.shape[1])[None] < counts[:, None].cpu()
     truth = masks[present.to(masks.device)]
     target = F.avg_pool2d(truth[:, None].float(), 2)[:, 0]
-    rounds = int(
-        np.random.default_rng(int(torch.randint(2**31, (1,)))).choice([1, 2, 3, 5], p=[0.5, 0.32, 0.1, 0.08])
-    )
+    rounds = _ROUNDS[int(torch.multinomial(torch.tensor(_ROUND_SHARES), 1))]
+    learning = torch.is_grad_enabled()
     with torch.autocast(pixels.device.type, torch.bfloat16):
-        embedding, skip4, skip2 = model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
-        windows = embedding[owner], skip4[owner], skip2[owner]
+        features = model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
+        owned = NanoFeatures(
+            features.embedding[owner],
+            features.skip4[owner],
+            features.skip2[owner],
+            features.dense.detach()[owner],
+        )
     prompts = first_prompts(truth)
     feed_back = torch.rand(()) < 0.5
     logits: Tensor | None = None
-    total = torch.zeros((), device=pixels.device)
+    loss = dense_loss(features.dense, dense)
     quality: list[float] = []
     for index in range(rounds):
         counted = index in (0, rounds - 1)
-        with torch.set_grad_enabled(counted), torch.autocast(pixels.device.type, torch.bfloat16):
-            found, scores = model.decode_windows(
-                windows, prompts.points, prompts.labels, prompts.boxes, logits
-            )
+        with torch.set_grad_enabled(learning and counted), torch.autocast(pixels.device.type, torch.bfloat16):
+            found, scores = model.decode_windows(owned, prompts.points, prompts.labels, prompts.boxes, logits)
         if counted:
-            total = total + prompt_loss(found, scores, target, balance)
+            loss = loss + prompt_loss(found, scores, target, balance)
         single = found[:, 0].detach()
         quality.append(_mean_iou(single, target))
         if index + 1 < rounds:
             fine = F.interpolate(single[:, None], scale_factor=2.0, mode="bilinear")[:, 0] > 0
             prompts = correct(prompts, fine, truth)
             logits = single[:, None] if feed_back else None
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return float(total.detach()) / (1 if rounds == 1 else 2), quality[0], quality[-1]
+    return loss, quality
+
+
+@torch.no_grad()
+def _recompute_norms(model: Nano, batches: Iterator[_Batch], count: int) -> None:
+    """Give averaged weights the normalisation statistics that belong to them.
+
+    Averages of statistics do not fit averages of weights (Izmailov et al. 2018, Averaging Weights Leads to
+    Wider Optima, section 3.2).
+    """
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches to come
+    model.train()
+    for batch in itertools.islice(batches, count):
+        _rounds(model, batch, 0.0)
 
 
 def _mean_iou(logits: Tensor, target: Tensor) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["iou", "mask_losses", "prompt_loss"]
+__all__ = ["dense_loss", "iou", "mask_losses", "prompt_loss"]
 
 _DICE_WEIGHT = 1.0
 _SCORE_WEIGHT = 1.0
@@ -40,6 +40,27 @@ def mask_losses(logits: Tensor, target: Tensor, balance: float = 0.0) -> Tensor:
     overlap = (probability * target).sum((-1, -2))
     dice = 1 - (2 * overlap + 1) / (probability.sum((-1, -2)) + area + 1)
     return balance * balanced + (1 - balance) * by_area + _DICE_WEIGHT * dice
+
+
+def dense_loss(dense: Tensor, target: Tensor) -> Tensor:
+    """The loss of what the encoder says of every pixel: foreground, boundary, the way to the object's centre.
+
+    Ways are compared in units of the object's radius, so that small objects count.
+
+    Parameters
+    ----------
+    dense : Tensor, shape (B, 4, H, W)
+        See :class:`napari_sam.models.nano_encoder.NanoFeatures`.
+    target : Tensor, shape (B, 6, H, W)
+        As :func:`napari_sam.training.data.dense_target` makes it.
+    """
+    foreground, boundary, known, inverse_radius = target[:, 0], target[:, 1], target[:, 4], target[:, 5]
+    entropy = F.binary_cross_entropy_with_logits(
+        dense[:, :2].float(), torch.stack([foreground, boundary], dim=1), reduction="none"
+    )
+    pixels = (entropy.sum(1) * known).sum() / known.sum().clamp(min=1)
+    ways = F.smooth_l1_loss(dense[:, 2:].float(), target[:, 2:4], reduction="none", beta=0.1).sum(1)
+    return pixels + (ways * inverse_radius).sum() / foreground.sum().clamp(min=1)
 
 
 def iou(logits: Tensor, target: Tensor) -> Tensor:

@@ -320,7 +320,7 @@ def _photograph(rng: Rng, drawn: Float) -> NDArray[np.uint8]:
 
 def _tidy(labels: Labels) -> Labels:
     """Split objects into connected pieces, drop crumbs and number what is left from 1."""
-    pieces: Labels = connected_components(labels, connectivity=1, background=0)  # type: ignore[no-untyped-call]
+    pieces: Labels = connected_components(labels, connectivity=1, background=0)
     areas = np.bincount(pieces.ravel())
     keep = areas >= MIN_AREA
     keep[0] = False
