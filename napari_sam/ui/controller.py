@@ -52,6 +52,9 @@ class Controller:
     changed = Signal()
     """Anything that a view shows: status, image, result layer, tool, what is being done."""
 
+    closing = Signal()
+    """It is over; a view should stop listening."""
+
     loaded = Signal(Loaded)
     """The model is ready; says which models and devices there are."""
 
@@ -356,6 +359,7 @@ class Controller:
             Leave all layers alone: what would draw the change does not exist any more.
         """
         if not self.closed:
+            self.closing.emit()
             self.viewer.layers.events.removed.disconnect(self._on_removed)
             self.viewer.layers.selection.events.active.disconnect(self._on_active)
             self._leave(keep_layers=window_is_gone)

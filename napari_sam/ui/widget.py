@@ -67,6 +67,7 @@ class SegmentWidget(QWidget):
         keys.changed.connect(self._refresh_keys)
         # A window that is destroyed does not tell its inner widgets in any other way.
         self.destroyed.connect(_closer(self.controller))
+        self.controller.closing.connect(self._on_closing)
         self._refresh_keys()
         self.controller.set_image(unwrap(image) or self._first_choice())
         self._on_layers()
@@ -253,15 +254,16 @@ class SegmentWidget(QWidget):
 
     def close_session(self) -> None:
         """Stop everything and leave only the result layer behind."""
-        if self.controller.closed:
-            return
+        self.controller.close()
+
+    def _on_closing(self) -> None:
         for event in self._list_events():
             event.disconnect(self._on_layers)
         self.controller.changed.disconnect(self._refresh)
         self.controller.loaded.disconnect(self._on_loaded)
         keys.changed.disconnect(self._refresh_keys)
         keys.close(self.controller)
-        self.controller.close()
+        self.setEnabled(False)
 
     def event(self, event: QEvent | None) -> bool:
         """Close with the dock widget: napari then takes the widget out of its parent."""
@@ -284,6 +286,8 @@ def _closer(controller: Controller) -> Any:
     """A function for when the window was destroyed with the widget in it; it does not refer to the widget."""
 
     def close(_: Any = None) -> None:
+        # The widget, which listens, is no more than a shell by now.
+        controller.closing.disconnect()
         keys.close(controller)
         controller.close(window_is_gone=True)
 
