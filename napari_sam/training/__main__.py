@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--output", "-o", type=Path, required=True, help="weights to write (.safetensors)")
     parser.add_argument("--init", type=Path, help="weights to start from")
     parser.add_argument("--minutes", type=float, default=defaults.minutes)
+    parser.add_argument("--encoder-minutes", type=float, default=defaults.encoder_minutes)
     parser.add_argument("--windows", type=int, default=defaults.windows)
     parser.add_argument("--objects", type=int, default=defaults.objects)
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
@@ -54,6 +55,7 @@ def main() -> None:
     print(f"{len(items)} planes from {len({item.group for item in items})} groups", flush=True)
     settings = Settings(
         minutes=args.minutes,
+        encoder_minutes=args.encoder_minutes,
         windows=args.windows,
         objects=args.objects,
         learning_rate=args.learning_rate,

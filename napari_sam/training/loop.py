@@ -36,8 +36,8 @@ _ROUND_SHARES = (0.5, 0.3, 0.12, 0.08)
 """How many rounds of prompts an object gets, and how often."""
 _NORM_BATCHES = 40
 """Batches from which normalisation statistics are computed."""
-_BALANCED_STEPS = 800
-"""Steps over which the balanced cross entropy, with which random weights begin, fades out."""
+_DENSE_WEIGHT = 4.0
+"""Of the dense head's loss beside that of the prompts, which is noisier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,10 @@ class Settings:
     Attributes
     ----------
     minutes : float
-        Length of the whole run, over which the learning rate falls; a resumed run goes on where it was.
+        Length of the whole run; a resumed run goes on where it was.
+    encoder_minutes : float
+        Of these, how many train the image encoder alone, on what it says of every pixel. Prompts teach little
+        as long as the features are poor, and cost most of the time.
     windows : int
         Windows in a batch.
     objects : int
@@ -64,6 +67,7 @@ class Settings:
     """
 
     minutes: float = 60.0
+    encoder_minutes: float = 15.0
     windows: int = 6
     objects: int = 4
     learning_rate: float = 1.2e-3
@@ -154,12 +158,13 @@ def train(
     )
     run_file = output.with_suffix(".run")
     step, spent = 0, 0.0
+    together: int | None = None  # the step at which prompts joined
     if run_file.exists():
         state: dict[str, Any] = torch.load(run_file, map_location=where, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
+        step, spent, together = state["step"], state["spent"], state["together"]
 
     def save() -> None:
         averaged = cast("Nano", average.module)
@@ -171,6 +176,7 @@ def train(
             "optimizer": optimizer.state_dict(),
             "step": step,
             "spent": spent,
+            "together": together,
             "settings": asdict(settings),
         }
         part = run_file.with_suffix(".part")
@@ -188,11 +194,14 @@ def train(
     clock = time.monotonic()
     while spent < total:
         batch = next(batches)
-        rate = _learning_rate(spent / total, step, settings.learning_rate)
+        alone = spent < settings.encoder_minutes * 60
+        if not alone and together is None:
+            together = step
+        progress = (spent - settings.encoder_minutes * 60) / max(total - settings.encoder_minutes * 60, 1e-9)
+        rate = settings.learning_rate * _schedule(max(0.0, progress), step - (together or 0))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        balance = max(0.0, 1 - step / _BALANCED_STEPS) if initial is None else 0.0
-        loss, first, last = _step(model, optimizer, batch, balance)
+        loss, first, last = _step(model, optimizer, batch, alone)
         average.update_parameters(model)
         step += 1
         now = time.monotonic()
@@ -222,10 +231,10 @@ def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
     return update
 
 
-def _learning_rate(progress: float, step: int, peak: float) -> float:
-    """Warm-up over 200 steps, then a cosine to one hundredth."""
+def _schedule(progress: float, step: int) -> float:
+    """Share of the learning rate: warm-up over 200 steps, then a cosine to one hundredth."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return peak * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * cosine)
+    return min(1.0, (step + 1) / 200) * (0.01 + 0.99 * cosine)
 
 
 class _Batch(NamedTuple):
@@ -238,11 +247,17 @@ class _Batch(NamedTuple):
 
 
 def _step(
-    model: Nano, optimizer: torch.optim.Optimizer, batch: _Batch, balance: float
+    model: Nano, optimizer: torch.optim.Optimizer, batch: _Batch, alone: bool
 ) -> tuple[float, float, float]:
-    """One update; returns the loss and the mean IoU of the first and of the last round."""
+    """One update; returns the loss and the mean IoU of the first and of the last round.
+
+    With ``alone``, of the encoder only; the IoU is then that of the foreground.
+    """
     model.train()
-    loss, quality = _rounds(model, batch, balance)
+    if alone:
+        loss, quality = _encoder_alone(model, batch)
+    else:
+        loss, quality = _rounds(model, batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -250,7 +265,20 @@ def _step(
     return float(loss.detach()), quality[0], quality[-1]
 
 
-def _rounds(model: Nano, batch: _Batch, balance: float) -> tuple[Tensor, list[float]]:
+def _encode(model: Nano, pixels: Tensor) -> NanoFeatures:
+    with torch.autocast(pixels.device.type, torch.bfloat16):
+        features: NanoFeatures = model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
+        return features
+
+
+def _encoder_alone(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
+    """The loss of the dense head and the IoU of its foreground."""
+    dense = _encode(model, batch.pixels).dense
+    found = dense.detach()[:, 0].masked_fill(batch.dense[:, 4] == 0, -1.0)
+    return dense_loss(dense, batch.dense), [_mean_iou(found, batch.dense[:, 0])]
+
+
+def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
     """Prompt the objects of a batch, and correct some times; the loss and the mean IoU of each round.
 
     Only the first and the last round count in the loss: gradients through all would cost too much.
@@ -262,25 +290,24 @@ def _rounds(model: Nano, batch: _Batch, balance: float) -> tuple[Tensor, list[fl
     target = F.avg_pool2d(truth[:, None].float(), 2)[:, 0]
     rounds = _ROUNDS[int(torch.multinomial(torch.tensor(_ROUND_SHARES), 1))]
     learning = torch.is_grad_enabled()
-    with torch.autocast(pixels.device.type, torch.bfloat16):
-        features = model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
-        owned = NanoFeatures(
-            features.embedding[owner],
-            features.skip4[owner],
-            features.skip2[owner],
-            features.dense.detach()[owner],
-        )
+    features = _encode(model, pixels)
+    owned = NanoFeatures(
+        features.embedding[owner],
+        features.skip4[owner],
+        features.skip2[owner],
+        features.dense.detach()[owner],
+    )
     prompts = first_prompts(truth)
     feed_back = torch.rand(()) < 0.5
     logits: Tensor | None = None
-    loss = dense_loss(features.dense, dense)
+    loss = _DENSE_WEIGHT * dense_loss(features.dense, dense)
     quality: list[float] = []
     for index in range(rounds):
         counted = index in (0, rounds - 1)
         with torch.set_grad_enabled(learning and counted), torch.autocast(pixels.device.type, torch.bfloat16):
             found, scores = model.decode_windows(owned, prompts.points, prompts.labels, prompts.boxes, logits)
         if counted:
-            loss = loss + prompt_loss(found, scores, target, balance)
+            loss = loss + prompt_loss(found, scores, target)
         single = found[:, 0].detach()
         quality.append(_mean_iou(single, target))
         if index + 1 < rounds:
@@ -303,7 +330,7 @@ def _recompute_norms(model: Nano, batches: Iterator[_Batch], count: int) -> None
         norm.momentum = None  # a plain mean over the batches to come
     model.train()
     for batch in itertools.islice(batches, count):
-        _rounds(model, batch, 0.0)
+        _rounds(model, batch)
 
 
 def _mean_iou(logits: Tensor, target: Tensor) -> float:

@@ -14,32 +14,25 @@ _OTHERS_WEIGHT = 0.05
 """Share of the mean over candidates beside the best one: keeps unused candidates alive."""
 
 
-def mask_losses(logits: Tensor, target: Tensor, balance: float = 0.0) -> Tensor:
-    """Cross entropy plus dice, shape (B, C).
+def mask_losses(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy over the object's area plus dice, shape (B, C).
 
-    Two cross entropies are mixed. The balanced one averages over foreground and over background on their own:
-    from random weights it learns at once, where others stay at empty masks, but it draws boundaries too far
-    out. The other is summed and divided by the object's area: each pixel counts the same on both sides of the
-    boundary, and small objects count as much as large ones.
+    Cross entropy is summed and divided by a multiple of the object's area. So small objects count as much as
+    large ones, and yet each pixel counts the same on both sides of the boundary, so that the boundary is not
+    pushed outward as balancing the classes would.
 
     Parameters
     ----------
     logits : Tensor, shape (B, C, H, W)
     target : Tensor, shape (B, H, W), between 0 and 1
-    balance : float, default 0
-        Share of the balanced cross entropy.
     """
     target = target[:, None].expand_as(logits)
     area = target.sum((-1, -2))
-    pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    inside = (pixel * target).sum((-1, -2))
-    outside = pixel.sum((-1, -2)) - inside
-    by_area = (inside + outside) / (2 * area + 16)
-    balanced = (inside / (area + 1) + outside / (target[0, 0].numel() - area + 1)) / 2
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum((-1, -2))
     probability = logits.sigmoid()
     overlap = (probability * target).sum((-1, -2))
     dice = 1 - (2 * overlap + 1) / (probability.sum((-1, -2)) + area + 1)
-    return balance * balanced + (1 - balance) * by_area + _DICE_WEIGHT * dice
+    return entropy / (2 * area + 16) + _DICE_WEIGHT * dice
 
 
 def dense_loss(dense: Tensor, target: Tensor) -> Tensor:
@@ -71,7 +64,7 @@ def iou(logits: Tensor, target: Tensor) -> Tensor:
     return (predicted & truth).sum((-1, -2)) / union.clamp(min=1)
 
 
-def prompt_loss(logits: Tensor, scores: Tensor, target: Tensor, balance: float = 0.0) -> Tensor:
+def prompt_loss(logits: Tensor, scores: Tensor, target: Tensor) -> Tensor:
     """The loss of one round of prompts: the single mask, the best of three, and the predicted IoUs.
 
     Only the best of the three candidates is pulled (Kirillov et al. 2023, section 3, "Resolving ambiguity").
@@ -81,10 +74,8 @@ def prompt_loss(logits: Tensor, scores: Tensor, target: Tensor, balance: float =
     logits : Tensor, shape (B, 4, H, W)
     scores : Tensor, shape (B, 4)
     target : Tensor, shape (B, H, W)
-    balance : float, default 0
-        See :func:`mask_losses`.
     """
-    losses = mask_losses(logits, target, balance)
+    losses = mask_losses(logits, target)
     three = losses[:, 1:]
     with torch.no_grad():
         actual = iou(logits, target)

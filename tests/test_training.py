@@ -1,0 +1,183 @@
+"""Training: windows, targets, simulated prompts, losses, and a short real run that is taken up again."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.io import imsave
+
+from napari_sam import load_model
+from napari_sam.models.checkpoint import read_state
+from napari_sam.models.nano_encoder import CENTRE_UNIT
+from napari_sam.training.augment import augment
+from napari_sam.training.data import (
+    LabelledImage,
+    crop_at,
+    dense_target,
+    load_index,
+    pick_objects,
+    random_crop,
+)
+from napari_sam.training.loop import Settings, train
+from napari_sam.training.losses import dense_loss, iou, mask_losses, prompt_loss
+from napari_sam.training.prompts import correct, first_prompts, sample_points, tight_boxes
+from napari_sam.training.synthetic import synthetic_sample
+
+
+@pytest.fixture
+def square() -> LabelledImage:
+    """A bright square, rows 100 to 139 and columns 200 to 259, on a plane of 300 x 400 pixels."""
+    pixels = np.zeros((300, 400, 1), np.uint8)
+    labels = np.zeros((300, 400), np.int32)
+    pixels[100:140, 200:260] = 255
+    labels[100:140, 200:260] = 7
+    return LabelledImage(pixels, [labels], "squares/one")
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_crops_keep_pixels_and_labels_together(square: LabelledImage, scale: float) -> None:
+    pixels, labels = crop_at(square, square.labels[0], np.array([60.0, 150.0]), scale)
+    assert pixels.shape == (3, 256, 256)
+    assert labels.shape == (256, 256)
+    bright = pixels[0] > 0
+    agree = (bright & (labels == 7)).sum() / (bright | (labels == 7)).sum()
+    assert agree > 0.97
+    rows, columns = labels.nonzero(as_tuple=True)
+    if scale == 1.0:
+        # The window is moved onto the plane: rows 44 to 299, columns 144 to 399.
+        assert (int(rows.min()), int(rows.max())) == (100 - 44, 139 - 44)
+        assert (int(columns.min()), int(columns.max())) == (200 - 144, 259 - 144)
+    assert int((labels == 7).sum()) == pytest.approx(40 * 60 * scale**2, rel=0.02)
+
+
+def test_random_crops_hold_an_object_and_augmentation_moves_both(square: LabelledImage) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        pixels, labels = random_crop(square, rng)
+        assert (labels == 7).any()
+        moved, moved_labels = augment(pixels, labels, rng)
+        assert moved.shape == pixels.shape
+        assert moved.isfinite().all()
+        assert (moved_labels == 7).sum() == (labels == 7).sum()
+        inside, outside = moved[:, moved_labels == 7].mean(), moved[:, moved_labels == 0].mean()
+        assert abs(inside - outside) > 0.2
+    assert pick_objects(labels, 3, rng).tolist() == [7]
+
+
+def test_dense_target_points_to_centres() -> None:
+    labels = torch.zeros(256, 256, dtype=torch.long)
+    labels[20:61, 100:181] = 5
+    target = dense_target(labels, "dsb2018/fluo_small")
+    assert target.shape == (6, 128, 128)
+    assert target[0, 20, 60] == 1
+    assert target[0, 5, 5] == 0
+    assert target[1, 10, 60] == 1  # on the edge
+    assert target[1, 20, 60] == 0  # well inside
+    y, x = 2 * 12 + 1, 2 * 55 + 1
+    at = x + target[2, 12, 55] * CENTRE_UNIT, y + target[3, 12, 55] * CENTRE_UNIT
+    assert at == (pytest.approx(140.5, abs=1.1), pytest.approx(40.5, abs=1.1))
+    assert target[4].all()
+    assert not dense_target(labels, "colicoords_ecoli/bacteria_brightfield")[4, 5, 5]
+
+
+def test_points_fall_into_their_regions() -> None:
+    regions = torch.zeros(3, 256, 256, dtype=torch.bool)
+    regions[0, 10:14, 21:24] = True
+    regions[1, 100:200, 50:60] = True
+    regions[2, 255, 255] = True
+    for power in (0.0, 4.0):
+        for seed in range(30):
+            at = sample_points(regions, power, torch.Generator().manual_seed(seed))
+            x, y = at.long().unbind(-1)
+            assert regions[torch.arange(3), y, x].all()
+
+
+def test_first_prompts_and_corrections() -> None:
+    masks = torch.zeros(64, 256, 256, dtype=torch.bool)
+    masks[:, 50:90, 60:160] = True
+    assert tight_boxes(masks)[0].tolist() == [60, 50, 160, 90]
+    prompts = first_prompts(masks, generator())
+    has_point, has_box = prompts.labels[:, 0] == 1, ~prompts.boxes.isnan().any(1)
+    assert (has_point | has_box).all()
+    assert 0 < has_box.sum() < 64
+    assert (prompts.boxes[has_box] - tight_boxes(masks)[has_box]).abs().max() <= 10
+    predicted = masks.clone()
+    predicted[:32, 50:90, 60:100] = False  # too little
+    predicted[32:, 200:240, 60:100] = True  # too much
+    more = correct(prompts, predicted, masks, generator())
+    assert more.points.shape == (64, 2, 2)
+    assert (more.labels[:32, 1] == 1).all()
+    assert (more.labels[32:, 1] == 0).all()
+    x, y = more.points[:, 1].long().unbind(-1)
+    assert (predicted != masks)[torch.arange(64), y, x].all()
+    assert (correct(prompts, masks, masks, generator()).labels[:, 1] == -1).all()
+
+
+def test_losses_know_good_from_bad() -> None:
+    target = torch.zeros(2, 64, 64)
+    target[0, 10:30, 10:30] = 1
+    target[1, 5:8, 5:8] = 1
+    perfect = ((target * 2 - 1) * 20)[:, None].repeat(1, 4, 1, 1)
+    empty = torch.full_like(perfect, -20.0)
+    assert mask_losses(perfect, target).max() < 0.01
+    assert (mask_losses(empty, target) > 1).all()
+    assert iou(perfect, target).tolist() == [[1.0] * 4] * 2
+    assert not iou(empty, target).any()
+    honest, sure = torch.zeros(2, 4), torch.ones(2, 4)
+    assert prompt_loss(perfect, sure, target) < 0.02
+    assert prompt_loss(empty, sure, target) > prompt_loss(empty, honest, target) + 0.9
+    one_good = torch.cat([empty[:, :3], perfect[:, :1]], dim=1)
+    assert prompt_loss(one_good, honest, target) < prompt_loss(empty, honest, target)
+
+
+def test_dense_loss_is_small_where_right() -> None:
+    labels = torch.zeros(256, 256, dtype=torch.long)
+    labels[20:61, 100:181] = 5
+    target = dense_target(labels, "synthetic")[None]
+    right = torch.cat([(target[:, :2] * 2 - 1) * 20, target[:, 2:4]], dim=1)
+    wrong = torch.cat([right[:, :2], right[:, 2:] + 1], dim=1)
+    assert dense_loss(right, target) < 1e-4
+    assert dense_loss(wrong, target) > 0.5
+
+
+def test_index_is_read(tmp_path: Path) -> None:
+    image, labels = synthetic_sample(np.random.default_rng(1), 64)
+    imsave(tmp_path / "image.png", image, check_contrast=False)
+    imsave(tmp_path / "labels.png", labels.astype(np.uint16), check_contrast=False)
+    with (tmp_path / "index.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dataset", "split", "modality", "n_frames", "image", "labels"])
+        writer.writerow(["mine", "train", "any", 1, "image.png", "labels.png"])
+        writer.writerow(["mine", "val", "any", 1, "missing.png", "missing.png"])
+    (item,) = load_index(tmp_path)
+    assert item.group == "mine/any"
+    np.testing.assert_array_equal(item.labels[0], labels)
+    np.testing.assert_array_equal(item.pixels, image)
+
+
+def test_a_run_learns_saves_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    items = [
+        LabelledImage(image, [labels], "s/s") for image, labels in (synthetic_sample(rng) for _ in range(4))
+    ]
+    output = tmp_path / "run.safetensors"
+    settings = Settings(minutes=0.03, encoder_minutes=0.01, windows=2, objects=2, save_minutes=10)
+    train(items, output, settings=settings)
+    first = read_state(output)
+    steps = torch.load(output.with_suffix(".run"), weights_only=True)["step"]
+    assert steps >= 1
+    train(items, output, settings=replace(settings, minutes=0.06))
+    assert torch.load(output.with_suffix(".run"), weights_only=True)["step"] > steps
+    second = read_state(output)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert load_model(output, device="cpu").name == str(output)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.run", "run.safetensors"]
