@@ -146,7 +146,7 @@ def _write_overlay(path: Path, image: NDArray[np.uint8], labels: NDArray[np.uint
     from napari_sam.inference.files import open_atomic
 
     big_image, big_labels = (a.repeat(2, axis=0).repeat(2, axis=1) for a in (image, labels))
-    tinted = label2rgb(big_labels, big_image, alpha=0.3, bg_label=0)
+    tinted = label2rgb(big_labels, big_image, alpha=0.3, bg_label=0, bg_color=None)
     outlined = mark_boundaries(tinted, big_labels, color=(1, 1, 0), mode="inner")
     with open_atomic(path) as file:
         Image.fromarray((outlined * 255).round().astype(np.uint8)).save(file, format="PNG")

@@ -25,7 +25,7 @@ from napari_sam.training.data import (
 )
 from napari_sam.training.loop import Settings, train
 from napari_sam.training.losses import dense_loss, iou, mask_losses, prompt_loss
-from napari_sam.training.prompts import correct, first_prompts, sample_points, tight_boxes
+from napari_sam.training.prompts import correct, drop_some, first_prompts, sample_points, tight_boxes
 from napari_sam.training.synthetic import synthetic_sample
 
 
@@ -120,6 +120,10 @@ def test_first_prompts_and_corrections() -> None:
     x, y = more.points[:, 1].long().unbind(-1)
     assert (predicted != masks)[torch.arange(64), y, x].all()
     assert (correct(prompts, masks, masks, generator()).labels[:, 1] == -1).all()
+    fewer = drop_some(more, 0.5, generator())
+    bare = (fewer.labels == -1).all(1) & fewer.boxes.isnan().all(1)
+    assert 10 < bare.sum() < 54
+    assert torch.equal(fewer.labels[~bare], more.labels[~bare])
 
 
 def test_losses_know_good_from_bad() -> None:

@@ -21,7 +21,7 @@ from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.training.augment import augment
 from napari_sam.training.data import LabelledImage, dense_target, pick_objects, random_crop
 from napari_sam.training.losses import dense_loss, prompt_loss
-from napari_sam.training.prompts import correct, first_prompts
+from napari_sam.training.prompts import correct, drop_some, first_prompts
 from napari_sam.training.synthetic import synthetic_sample
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ __all__ = ["Settings", "Windows", "train"]
 _ROUNDS = (1, 2, 3, 5)
 _ROUND_SHARES = (0.5, 0.3, 0.12, 0.08)
 """How many rounds of prompts an object gets, and how often."""
+_MASK_ONLY_SHARE = 0.1
+"""How many objects lose all prompts but the mask, in rounds that have one."""
 _NORM_BATCHES = 40
 """Batches from which normalisation statistics are computed."""
 _DENSE_WEIGHT = 4.0
@@ -232,9 +234,9 @@ def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
 
 
 def _schedule(progress: float, step: int) -> float:
-    """Share of the learning rate: warm-up over 200 steps, then a cosine to one hundredth."""
+    """Share of the learning rate: warm-up over 60 steps, then a cosine to one hundredth."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return min(1.0, (step + 1) / 200) * (0.01 + 0.99 * cosine)
+    return min(1.0, (step + 1) / 60) * (0.01 + 0.99 * cosine)
 
 
 class _Batch(NamedTuple):
@@ -314,6 +316,8 @@ def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
             fine = F.interpolate(single[:, None], scale_factor=2.0, mode="bilinear")[:, 0] > 0
             prompts = correct(prompts, fine, truth)
             logits = single[:, None] if feed_back else None
+            if feed_back:
+                prompts = drop_some(prompts, _MASK_ONLY_SHARE)
     return loss, quality
 
 

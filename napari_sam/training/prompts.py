@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["SimulatedPrompts", "correct", "first_prompts", "sample_points"]
+__all__ = ["SimulatedPrompts", "correct", "drop_some", "first_prompts", "sample_points", "tight_boxes"]
 
 _DEPTH = 5
 """Side, in blocks of 2 x 2 pixels, of the neighbourhood that tells how deep in a region a pixel lies."""
@@ -105,4 +105,16 @@ def correct(
         torch.cat([prompts.points, at[:, None]], dim=1),
         torch.cat([prompts.labels, label[:, None]], dim=1),
         prompts.boxes,
+    )
+
+
+def drop_some(
+    prompts: SimulatedPrompts, share: float, generator: torch.Generator | None = None
+) -> SimulatedPrompts:
+    """Take all points and the box from a random share of the objects: a mask prompt is left to them."""
+    dropped = torch.rand(len(prompts.points), generator=generator) < share
+    return SimulatedPrompts(
+        prompts.points,
+        prompts.labels.masked_fill(dropped[:, None], -1),
+        prompts.boxes.masked_fill(dropped[:, None], torch.nan),
     )
