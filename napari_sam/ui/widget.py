@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakMethod
 
 # Annotations of the constructor are read by napari, so this import is needed at run time.
 import napari
@@ -66,7 +67,7 @@ class SegmentWidget(QWidget):
         keys.open(self.controller)
         keys.changed.connect(self._refresh_keys)
         # A window that is destroyed does not tell its inner widgets in any other way.
-        self.destroyed.connect(_closer(self.controller))
+        self.destroyed.connect(_closer(self.controller, WeakMethod(self._refresh_keys)))
         self.controller.closing.connect(self._on_closing)
         self._refresh_keys()
         self.controller.set_image(unwrap(image) or self._first_choice())
@@ -282,12 +283,14 @@ class SegmentWidget(QWidget):
         return QSize(300, super().sizeHint().height())
 
 
-def _closer(controller: Controller) -> Any:
-    """A function for when the window was destroyed with the widget in it; it does not refer to the widget."""
+def _closer(controller: Controller, on_keys: WeakMethod[Callable[[], None]]) -> Any:
+    """A function for when the window was destroyed with the widget in it; it does not keep that alive."""
 
     def close(_: Any = None) -> None:
         # The widget, which listens, is no more than a shell by now.
         controller.closing.disconnect()
+        if (listener := on_keys()) is not None:
+            keys.changed.disconnect(listener)
         keys.close(controller)
         controller.close(window_is_gone=True)
 
