@@ -425,7 +425,9 @@ class Controller:
         self.loaded.emit(loaded)
 
     def _on_segmented(self, mask: Mask) -> None:
-        self._notice = status.NOTHING_FOUND if mask.is_empty else ""
+        # An object of an image that was left meanwhile says nothing about what is shown now.
+        if self.session is not None:
+            self._notice = status.NOTHING_FOUND if mask.is_empty else ""
 
     def _on_failed(self, error: Exception) -> None:
         self._failure = error
