@@ -27,7 +27,6 @@ from napari_sam.evaluation.interactive import (
     ImageResult,
     ObjectResult,
     evaluate_image,
-    segment_all,
     targets,
 )
 from napari_sam.evaluation.report import MEAN, format_table, summarise, write_objects
@@ -247,7 +246,7 @@ def test_nano_in_batches_gives_the_masks_of_single_clicks() -> None:
         Prompts.create((120, 150), points=[[100, 40]]),
         Prompts.create((120, 150), points=[[100, 40], [20, 20]], labels=[1, 0]),
     ]
-    for prompt, together in zip(prompts, segment_all(model, embedding, prompts), strict=True):
+    for prompt, together in zip(prompts, engine.segment_all(model, embedding, prompts), strict=True):
         alone = engine.segment(model, embedding, prompt)
         assert together.index == alone.index
         assert together.score == pytest.approx(alone.score, abs=1e-4)

@@ -25,7 +25,7 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.base import Embedding, PromptableModel
 
-__all__ = ["MAX_CLICKS", "ImageResult", "ObjectResult", "Target", "evaluate_image", "segment_all", "targets"]
+__all__ = ["MAX_CLICKS", "ImageResult", "ObjectResult", "Target", "evaluate_image", "targets"]
 
 MAX_CLICKS = 8
 
@@ -136,31 +136,6 @@ def targets(labels: NDArray[np.integer[Any]], max_objects: int | None = None) ->
     ]
 
 
-def segment_all(
-    model: PromptableModel, embedding: Embedding, prompts: Sequence[Prompts]
-) -> list[engine.Segment]:
-    """What :func:`napari_sam.inference.engine.segment` returns for each of the prompts, decoded in batches.
-
-    Parameters
-    ----------
-    model : PromptableModel
-    embedding : Embedding
-        Of this model.
-    prompts : sequence of Prompts
-        One per object.
-    """
-    segments: dict[int, engine.Segment] = {}
-    for ambiguous in (True, False):
-        chosen = [index for index, prompt in enumerate(prompts) if prompt.is_ambiguous == ambiguous]
-        predictions = engine.decode(model, embedding, [prompts[i] for i in chosen], multimask=ambiguous)
-        for index, prediction in zip(chosen, predictions, strict=True):
-            best = int(np.argmax(prediction.scores))
-            segments[index] = engine.Segment(
-                prediction.masks[best], float(prediction.scores[best]), prediction, best
-            )
-    return [segments[index] for index in range(len(prompts))]
-
-
 def evaluate_image(
     model: PromptableModel,
     image: NDArray[Any],
@@ -209,7 +184,7 @@ def evaluate_image(
         return ImageResult((), encode_seconds, float("nan"), time.perf_counter() - started)
 
     size = (plane.shape[0], plane.shape[1])
-    boxed = segment_all(model, embedding, [Prompts.create(size, box=target.box) for target in objects])
+    boxed = engine.segment_all(model, embedding, [Prompts.create(size, box=target.box) for target in objects])
     box_ious = [_compare(t.mask, s.mask)[0] for t, s in zip(objects, boxed, strict=True)]
     click_ious = _click_ious(model, embedding, [target.mask for target in objects], clicks, feed_back)
     results = tuple(
@@ -244,7 +219,7 @@ def _click_ious(
             for index in active
         ]
         unfinished = []
-        for index, segment in zip(active, segment_all(model, embedding, prompts), strict=True):
+        for index, segment in zip(active, engine.segment_all(model, embedding, prompts), strict=True):
             value, click = _compare(truths[index], segment.mask)
             ious[index].append(value)
             if click is not None:

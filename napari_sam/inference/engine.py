@@ -19,7 +19,7 @@ from napari_sam.inference.prompts import Prompts, batch
 from napari_sam.inference.resample import BACKGROUND_LOGIT, bilinear, taps
 from napari_sam.models.base import LOW_RES_SIZE, Embedding, MaskLogits, PromptableModel
 
-__all__ = ["Prediction", "Segment", "decode", "encode", "segment"]
+__all__ = ["Prediction", "Segment", "decode", "encode", "segment", "segment_all"]
 
 _CHUNK = 64
 """Objects decoded at once: enough to keep a GPU busy, few enough to bound memory."""
@@ -191,10 +191,7 @@ def decode(
 
 
 def segment(model: PromptableModel, embedding: Embedding, prompts: Prompts) -> Segment:
-    """The mask of one object, by the rule that plugin, Python and command line share.
-
-    A single point is ambiguous, so three candidates are decoded and the one with the highest predicted IoU is
-    taken; any other prompt decodes one (Kirillov et al. 2023, section 3, "Resolving ambiguity").
+    """The mask of one object; see :func:`segment_all`.
 
     Parameters
     ----------
@@ -208,9 +205,43 @@ def segment(model: PromptableModel, embedding: Embedding, prompts: Prompts) -> S
     DeviceError
         If the device fails or runs out of memory.
     """
-    (prediction,) = decode(model, embedding, [prompts], multimask=prompts.is_ambiguous)
-    index = int(np.argmax(prediction.scores))
-    return Segment(prediction.masks[index], float(prediction.scores[index]), prediction, index)
+    return segment_all(model, embedding, [prompts])[0]
+
+
+def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[Prompts]) -> list[Segment]:
+    """The masks of objects, by the rule that plugin, Python and command line share.
+
+    A single point is ambiguous, so three candidates are decoded and the one with the highest predicted IoU is
+    taken; any other prompt decodes one (Kirillov et al. 2023, section 3, "Resolving ambiguity").
+
+    Parameters
+    ----------
+    model : PromptableModel
+    embedding : Embedding
+        Of this model.
+    prompts : sequence of Prompts
+        One per object.
+
+    Returns
+    -------
+    list of Segment
+        One per object, in the given order.
+
+    Raises
+    ------
+    DeviceError
+        If the device fails or runs out of memory.
+    """
+    segments: dict[int, Segment] = {}
+    for ambiguous in (True, False):
+        chosen = [index for index, prompt in enumerate(prompts) if prompt.is_ambiguous == ambiguous]
+        predictions = decode(model, embedding, [prompts[i] for i in chosen], multimask=ambiguous)
+        for index, prediction in zip(chosen, predictions, strict=True):
+            best = int(np.argmax(prediction.scores))
+            segments[index] = Segment(
+                prediction.masks[best], float(prediction.scores[best]), prediction, best
+            )
+    return [segments[index] for index in range(len(prompts))]
 
 
 def _predictions(output: MaskLogits, encoded: tuple[int, int], size: tuple[int, int]) -> list[Prediction]:
