@@ -13,7 +13,7 @@ from skimage.io import imread as _imread
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_sam.models.nano import percentile_limits, working_scale
+from napari_sam.models.nano import normalise, percentile_limits, working_scale
 from napari_sam.models.nano_encoder import CENTRE_UNIT
 from napari_sam.models.nano_prompts import WINDOW
 
@@ -146,8 +146,7 @@ def crop_at(
     out = [max(1, min(WINDOW, round(n * scale))) for n in (stop - start).tolist()]
     pixels = F.interpolate(pixels, out, mode="bilinear", antialias=scale < 1, align_corners=False)
     ids = F.interpolate(ids, out, mode="nearest-exact")
-    low, high = item.limits
-    pixels = ((pixels[0] - low) * (2 / max(high - low, 1e-6)) - 1).clamp(-2, 2)
+    pixels = normalise(pixels[0], *item.limits)
     padding = (0, WINDOW - out[1], 0, WINDOW - out[0])
     pixels = F.pad(pixels.expand(3, -1, -1), padding)
     return pixels, F.pad(ids[0, 0].long(), padding)

@@ -16,11 +16,11 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from napari_sam.models.checkpoint import save_state
-from napari_sam.models.nano import Nano
+from napari_sam.models.nano import Nano, normalise
 from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.training.augment import augment
 from napari_sam.training.data import LabelledImage, dense_target, pick_objects, random_crop
-from napari_sam.training.losses import dense_loss, prompt_loss
+from napari_sam.training.losses import dense_loss, iou, prompt_loss
 from napari_sam.training.prompts import correct, drop_some, first_prompts
 from napari_sam.training.synthetic import synthetic_sample
 
@@ -99,11 +99,8 @@ class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         while True:
             if rng.random() < self.settings.synthetic:
                 image, ids = synthetic_sample(rng)
-                plane = np.ascontiguousarray(image)
-                item = LabelledImage(plane, [ids], "synthetic")
-                low, high = item.limits
-                pixels = torch.from_numpy(plane).permute(2, 0, 1).float() / 255
-                pixels = ((pixels - low) * (2 / max(high - low, 1e-6)) - 1).clamp(-2, 2)
+                plane = torch.from_numpy(np.ascontiguousarray(image))
+                pixels = normalise(plane.permute(2, 0, 1).float() / 255)
                 labels = torch.from_numpy(ids).long()
                 group = "synthetic"
             else:
@@ -277,7 +274,7 @@ def _encoder_alone(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
     """The loss of the dense head and the IoU of its foreground."""
     dense = _encode(model, batch.pixels).dense
     found = dense.detach()[:, 0].masked_fill(batch.dense[:, 4] == 0, -1.0)
-    return dense_loss(dense, batch.dense), [_mean_iou(found, batch.dense[:, 0])]
+    return dense_loss(dense, batch.dense), [float(iou(found[:, None], batch.dense[:, 0]).mean())]
 
 
 def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
@@ -311,7 +308,7 @@ def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
         if counted:
             loss = loss + prompt_loss(found, scores, target)
         single = found[:, 0].detach()
-        quality.append(_mean_iou(single, target))
+        quality.append(float(iou(found[:, :1].detach(), target).mean()))
         if index + 1 < rounds:
             fine = F.interpolate(single[:, None], scale_factor=2.0, mode="bilinear")[:, 0] > 0
             prompts = correct(prompts, fine, truth)
@@ -335,9 +332,3 @@ def _recompute_norms(model: Nano, batches: Iterator[_Batch], count: int) -> None
     model.train()
     for batch in itertools.islice(batches, count):
         _rounds(model, batch)
-
-
-def _mean_iou(logits: Tensor, target: Tensor) -> float:
-    predicted, truth = logits > 0, target > 0.5
-    union = (predicted | truth).sum((-1, -2)).clamp(min=1)
-    return float(((predicted & truth).sum((-1, -2)) / union).mean())
