@@ -186,7 +186,14 @@ def test_other_failures_of_a_device_and_defects() -> None:
 def prediction_on(frame: tuple[float, ...], logits: Tensor, size: tuple[int, int]) -> Prediction:
     output = MaskLogits(logits[None], torch.tensor([frame]), torch.zeros(1, len(logits)))
     (masks,) = Mask.from_logits(output, size)
-    return Prediction(masks, np.zeros(len(logits), np.float32), logits.numpy(), np.array(frame))
+    side = float(max(size))
+    return Prediction(
+        masks,
+        np.zeros(len(logits), np.float32),
+        logits.numpy(),
+        np.array(frame),
+        np.array([0, 0, side, side]),
+    )
 
 
 def test_low_res_logits_on_the_frame_of_sam_are_the_logits() -> None:

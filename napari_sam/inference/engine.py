@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_sam.errors import DeviceError, ImageError, NapariSamError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts, batch
-from napari_sam.inference.resample import BACKGROUND_LOGIT, bilinear, taps
+from napari_sam.inference.resample import BACKGROUND_LOGIT, read_map
 from napari_sam.models.base import LOW_RES_SIZE, Embedding, MaskLogits, PromptableModel
 
 __all__ = ["Prediction", "Segment", "decode", "encode", "segment", "segment_all"]
@@ -39,26 +39,32 @@ class Prediction:
         What the decoder returned.
     frame : ndarray, shape (4,), float64
         The rectangle x0, y0, x1, y1 of the plane that `logits` cover, between pixel edges.
+    low_res_frame : ndarray, shape (4,), float64
+        The rectangle that mask prompts of this model cover.
+    via : tuple of int, or None
+        As in :class:`~napari_sam.models.base.MaskLogits`.
     """
 
     masks: list[Mask]
     scores: NDArray[np.float32]
     logits: NDArray[np.float32]
     frame: NDArray[np.float64]
+    low_res_frame: NDArray[np.float64]
+    via: tuple[int, int] | None = None
 
     @cached_property
     def low_res_logits(self) -> NDArray[np.float32]:
-        """The logits on SAM's frame, a square with the image's longest side: shape (C, 256, 256), float32.
+        """The logits on `low_res_frame`: shape (C, 256, 256), float32.
 
         They can be given back as `mask_input`.
         """
-        side = float(max(self.masks[0].shape))
         square = self.logits.shape[1:] == (LOW_RES_SIZE, LOW_RES_SIZE)
-        if square and np.array_equal(self.frame, [0.0, 0.0, side, side]):
+        if square and np.allclose(self.frame, self.low_res_frame, rtol=1e-6):
             return self.logits.copy()
-        step = side / LOW_RES_SIZE
-        centres = ((np.arange(LOW_RES_SIZE) + 0.5) * step).astype(np.float32)
-        return self._read(centres, centres)
+        x0, y0, x1, y1 = self.low_res_frame
+        share = (np.arange(LOW_RES_SIZE) + 0.5) / LOW_RES_SIZE
+        y, x = y0 + share * (y1 - y0), x0 + share * (x1 - x0)
+        return self._read(y.astype(np.float32), x.astype(np.float32))
 
     def full_logits(self) -> NDArray[np.float32]:
         """The logits of every pixel: shape (C, H, W), float32. The masks are where they are above 0."""
@@ -70,14 +76,13 @@ class Prediction:
 
     def _read(self, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits at all (y, x), background outside the frame."""
-        x0, y0, x1, y1 = (float(edge) for edge in self.frame)
-        _, h, w = self.logits.shape
+        x0, y0, x1, y1 = frame = [float(edge) for edge in self.frame]
         result = np.full((len(self.logits), len(y), len(x)), BACKGROUND_LOGIT)
         rows, columns = np.flatnonzero((y >= y0) & (y < y1)), np.flatnonzero((x >= x0) & (x < x1))
         if rows.size and columns.size:
             inside = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-            result[:, *inside] = bilinear(
-                self.logits, taps(y[inside[0]], y0, y1, h), taps(x[inside[1]], x0, x1, w)
+            result[:, *inside] = read_map(
+                self.logits, frame, y[inside[0]], x[inside[1]], self.masks[0].shape, self.via
             )
         return result
 
@@ -132,10 +137,8 @@ def encode(model: PromptableModel, plane: NDArray[Any]) -> Embedding:
     with _running(model.device):
         # Gray planes are one channel seen three times: one is enough to send to the device.
         channels = plane[..., :1] if plane.strides[2] == 0 else plane
-        pixels = torch.from_numpy(np.array(channels.transpose(2, 0, 1), order="C")).to(model.device)
-        if plane.dtype == np.uint8:
-            pixels = pixels.float().div_(255)
-        return model.encode(pixels.expand(3, -1, -1).contiguous())
+        pixels = torch.from_numpy(np.array(channels.transpose(2, 0, 1), order="C"))
+        return model.encode(pixels.expand(3, -1, -1))
 
 
 def decode(
@@ -186,7 +189,7 @@ def decode(
                 chunk = group[start : start + _CHUNK]
                 asked = batch([prompts[i].rescaled(size, encoded) for i in chunk], model.device)
                 output = model.decode(embedding, asked, multimask=multimask)
-                predictions.update(zip(chunk, _predictions(output, encoded, size), strict=True))
+                predictions.update(zip(chunk, _predictions(output, embedding, size), strict=True))
     return [predictions[index] for index in range(len(prompts))]
 
 
@@ -244,14 +247,21 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
     return [segments[index] for index in range(len(prompts))]
 
 
-def _predictions(output: MaskLogits, encoded: tuple[int, int], size: tuple[int, int]) -> list[Prediction]:
+def _predictions(output: MaskLogits, embedding: Embedding, size: tuple[int, int]) -> list[Prediction]:
     """Split the output for a batch, with masks on a plane of `size`."""
+    encoded = embedding.original_size
     scale = torch.tensor([size[1] / encoded[1], size[0] / encoded[0]] * 2, dtype=torch.float64)
     frames = output.frames.detach().cpu().double() * scale
-    host = MaskLogits(output.logits.detach().float().cpu(), frames, output.scores.detach().float().cpu())
+    low_res_frame = np.array(embedding.low_res_frame) * scale.numpy()
+    host = MaskLogits(
+        output.logits.detach().float().cpu(), frames, output.scores.detach().float().cpu(), output.via
+    )
     masks = Mask.from_logits(host, size)
     logits, scores = host.logits.numpy(), host.scores.numpy()
-    return [Prediction(masks[b], scores[b], logits[b], frames[b].numpy()) for b in range(len(masks))]
+    return [
+        Prediction(masks[b], scores[b], logits[b], frames[b].numpy(), low_res_frame, output.via)
+        for b in range(len(masks))
+    ]
 
 
 @contextmanager

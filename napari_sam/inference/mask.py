@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam.inference.resample import bilinear, taps
+from napari_sam.inference.resample import read_map
 
 if TYPE_CHECKING:
     from napari_sam.models.base import MaskLogits
@@ -130,7 +130,9 @@ class Mask:
         rows, columns = np.asarray(positive.any(axis=3)), np.asarray(positive.any(axis=2))
         return [
             [
-                _mask_in_frame(logits[b, c], frames[b], _extent(rows[b, c]), _extent(columns[b, c]), shape)
+                _mask_in_frame(
+                    logits[b, c], frames[b], _extent(rows[b, c]), _extent(columns[b, c]), shape, output.via
+                )
                 for c in range(logits.shape[1])
             ]
             for b in range(logits.shape[0])
@@ -179,12 +181,14 @@ def _extent(used: NDArray[np.bool_]) -> tuple[int, int] | None:
     return (int(where[0]), int(where[-1])) if where.size else None
 
 
-def _pixels(cells: tuple[int, int], low: float, high: float, count: int, side: int) -> NDArray[np.float32]:
+def _pixels(
+    cells: tuple[int, int], low: float, high: float, count: int, side: int, margin: float
+) -> NDArray[np.float32]:
     """Centres of the pixels in the frame that can read one of the `cells` (first and last of `count`)."""
     size = (high - low) / count
     # A cell is read up to the centres of its neighbours, 1.5 cells from its own; one pixel more for rounding.
-    first = low + (cells[0] - 0.5) * size - 1
-    last = low + (cells[1] + 1.5) * size + 1
+    first = low + (cells[0] - 0.5) * size - margin - 1
+    last = low + (cells[1] + 1.5) * size + margin + 1
     # A pixel belongs to the frame if its centre does.
     start = max(np.floor(first), np.ceil(low - 0.5), 0)
     stop = min(np.ceil(last), np.ceil(high - 0.5), side)
@@ -197,14 +201,17 @@ def _mask_in_frame(
     rows: tuple[int, int] | None,
     columns: tuple[int, int] | None,
     shape: tuple[int, int],
+    via: tuple[int, int] | None,
 ) -> Mask:
     """One mask from its logits, given the extent of their positive cells."""
     if rows is None or columns is None:
         return Mask.empty(shape)
-    x0, y0, x1, y1 = (float(edge) for edge in frame)
-    y = _pixels(rows, y0, y1, logits.shape[0], shape[0])
-    x = _pixels(columns, x0, x1, logits.shape[1], shape[1])
+    x0, y0, x1, y1 = edges = [float(edge) for edge in frame]
+    # A pixel reads cells of a grid in between that lie up to one of its steps away.
+    margin_y, margin_x = (0.0, 0.0) if via is None else (shape[0] / via[0], shape[1] / via[1])
+    y = _pixels(rows, y0, y1, logits.shape[0], shape[0], margin_y)
+    x = _pixels(columns, x0, x1, logits.shape[1], shape[1], margin_x)
     if y.size == 0 or x.size == 0:
         return Mask.empty(shape)
-    values = bilinear(logits, taps(y, y0, y1, logits.shape[0]), taps(x, x0, x1, logits.shape[1]))
+    values = read_map(logits, edges, y, x, shape, via)
     return Mask((int(y[0]), int(x[0])), values > 0, shape)

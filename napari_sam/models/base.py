@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,7 @@ class PromptBatch:
     boxes : Tensor, shape (B, 4), float32, or None
         x0, y0, x1, y1. A row of NaN stands for an object without a box.
     logits : Tensor, shape (B, 1, 256, 256), float32, or None
-        Mask prompts on the low-resolution frame: a square whose side is the image's longest side,
-        its corner on the image's upper left corner.
+        Mask prompts on the embedding's :attr:`~Embedding.low_res_frame`.
     """
 
     points: Tensor
@@ -54,11 +54,15 @@ class MaskLogits:
         pixel edges: pixel 0 reaches from 0 to 1. It may reach beyond the image.
     scores : Tensor, shape (B, C), float32
         The predicted IoU of each candidate.
+    via : tuple of int, or None
+        Rows and columns of a grid over the whole image to which the logits are interpolated first, and from
+        there to the image's pixels: SAM was published with masks that are upsampled in two steps.
     """
 
     logits: Tensor
     frames: Tensor
     scores: Tensor
+    via: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,15 @@ class Embedding(ABC):
     @abstractmethod
     def tensors(self) -> list[Tensor]:
         """The tensors held."""
+
+    @property
+    def low_res_frame(self) -> tuple[float, float, float, float]:
+        """Which rectangle x0, y0, x1, y1 of the image, between pixel edges, 256 x 256 mask prompts cover.
+
+        Unless a model has its own: a square with the image's longest side, in its upper left corner.
+        """
+        side = float(max(self.original_size))
+        return 0.0, 0.0, side, side
 
     @property
     def nbytes(self) -> int:
@@ -101,13 +114,20 @@ class PromptableModel(nn.Module, ABC):
 
         Parameters
         ----------
-        pixels : Tensor, shape (3, H, W), float32
-            RGB between 0 and 1, on any device.
+        pixels : Tensor, shape (3, H, W), uint8 or float32
+            RGB between 0 and 255, or between 0 and 1, on any device.
         """
 
     @abstractmethod
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
         """Masks for a batch of prompts: three candidates each if ``multimask``, else one."""
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Make ready for inference: no gradients, weights on ``device`` and in ``dtype``.
+
+        May be called again, to move the model.
+        """
+        return self.eval().requires_grad_(False).to(device=device, dtype=dtype)
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -108,7 +109,7 @@ class Nano(PromptableModel):
         """Precision of the weights, in which features are computed and kept."""
         return self.prompt_encoder.kinds.weight.dtype
 
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> Nano:
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Make ready for inference: no gradients, normalisation folded, weights on ``device``."""
         self.eval().requires_grad_(False)
         fuse_norms(self)
@@ -121,6 +122,8 @@ class Nano(PromptableModel):
     def encode(self, pixels: Tensor) -> NanoEmbedding:
         height, width = pixels.shape[-2:]
         scale = working_scale(height, width)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.to(self.device).float().div_(255)
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         plane = pixels.to(self.device, torch.float32)[None]
         if size != (height, width):

@@ -12,13 +12,13 @@ from napari_sam.training.data import load_index
 from napari_sam.training.loop import Settings, train
 
 WEIGHTS = {
-    "dsb2018/fluo_small": 13.0,
+    "dsb2018/fluo_small": 18.0,
     "dsb2018/fluo_large": 12.0,
     "dsb2018/purple_he": 8.0,
     "dsb2018/purple_on_white": 6.0,
     "dsb2018/brightfield_gray": 3.0,
     "bbbc039": 5.0,
-    "usiigaci_phase": 7.0,
+    "usiigaci_phase": 8.0,
     "axon_sem": 4.0,
     "axon_tem": 5.0,
     "ampis_powder_sem": 5.0,

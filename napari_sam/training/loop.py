@@ -32,7 +32,7 @@ __all__ = ["Settings", "Windows", "train"]
 
 
 _ROUNDS = (1, 2, 3, 5)
-_ROUND_SHARES = (0.5, 0.3, 0.12, 0.08)
+_ROUND_SHARES = (0.35, 0.3, 0.2, 0.15)
 """How many rounds of prompts an object gets, and how often."""
 _MASK_ONLY_SHARE = 0.1
 """How many objects lose all prompts but the mask, in rounds that have one."""
