@@ -60,8 +60,8 @@ def read_map(
     shape : tuple of int
         Height and width of the plane, in pixels.
     via : tuple of int, optional
-        Rows and columns of a grid over the whole plane; the map is interpolated at its cells and what comes out
-        at the positions.
+        Rows and columns of a grid over the whole plane; the map is interpolated at its cells, and what comes
+        out at the positions.
 
     Returns
     -------
