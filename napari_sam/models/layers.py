@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["MLP", "ConvNorm", "ResidualBlock", "UpBlock", "fuse_norms"]
+__all__ = ["MLP", "ConvNorm", "LayerNorm2d", "ResidualBlock", "UpBlock", "fuse_norms"]
 
 
 class ConvNorm(nn.Module):
@@ -36,6 +37,17 @@ class ConvNorm(nn.Module):
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = fuse_conv_bn_eval(self.conv, self.norm)
             self.norm = nn.Identity()
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels of maps, shape (B, C, H, W); without a copy if channels are last."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__(channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return normed.permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
