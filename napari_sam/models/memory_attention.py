@@ -1,0 +1,125 @@
+"""Memory attention of SAM 2: the current frame looks at what is remembered of earlier ones.
+
+Ravi et al. 2024, SAM 2: Segment Anything in Images and Videos, section 4 and appendix D.1. The defaults are
+the published configuration of all sizes, the parameter names those of the checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_sam.models.positions import axial_rotations, rotate
+
+__all__ = ["MemoryAttention"]
+
+
+class MemoryAttention(nn.Module):
+    """A stack of blocks: self-attention, cross-attention to the memories, MLP.
+
+    Trained weights are what it is for: the dropout of the published training is left out.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the current frame's tokens.
+    memory_dim : int
+        Width of the memory tokens.
+    depth : int
+        Number of blocks.
+    mlp_dim : int
+        Inner width of the MLPs.
+    """
+
+    def __init__(self, dim: int = 256, memory_dim: int = 64, depth: int = 4, mlp_dim: int = 2048) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_MemoryBlock(dim, memory_dim, mlp_dim) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        current: Tensor,
+        memory: Tensor,
+        current_pos: Tensor,
+        memory_pos: Tensor,
+        pointer_tokens: int = 0,
+    ) -> Tensor:
+        """Condition the tokens of a frame on memories.
+
+        Parameters
+        ----------
+        current : Tensor, shape (B, N, dim)
+            Tokens of a square grid, in row-major order.
+        memory : Tensor, shape (B, M, memory_dim)
+            Tokens of remembered frames, N for each, and after them those of object pointers.
+        current_pos : Tensor, shape (B, N, dim) or (1, N, dim)
+        memory_pos : Tensor, shape (B, M, memory_dim) or (1, M, memory_dim)
+        pointer_tokens : int
+            How many tokens at the end of ``memory`` are object pointers, which have no place in the image
+            and so are not rotated.
+
+        Returns
+        -------
+        Tensor, shape (B, N, dim)
+
+        Raises
+        ------
+        ValueError
+            If the grid is not square or the memory is not made of whole frames.
+        """
+        count = current.shape[1]
+        side = math.isqrt(count)
+        remembered = memory.shape[1] - pointer_tokens
+        if side * side != count or remembered < 0 or remembered % count:
+            raise ValueError(
+                f"{memory.shape[1]} memory tokens, {pointer_tokens} of them object pointers, do not fit "
+                f"a frame of {count} tokens; frames must be square and memories whole."
+            )
+        rotations = axial_rotations(side, current.shape[2], device=current.device)
+        keys = memory + memory_pos
+        x = current + 0.1 * current_pos
+        for layer in self.layers:
+            x = layer(x, keys, memory, rotations, remembered)
+        return self.norm(x)
+
+
+class _MemoryBlock(nn.Module):
+    """Self-attention, cross-attention and MLP, each normalised first and added to its input."""
+
+    def __init__(self, dim: int, memory_dim: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.self_attn = _RotaryAttention(dim, dim)
+        self.cross_attn_image = _RotaryAttention(dim, memory_dim)
+        self.linear1 = nn.Linear(dim, mlp_dim)
+        self.linear2 = nn.Linear(mlp_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotations: Tensor, remembered: int) -> Tensor:
+        y = self.norm1(x)
+        x = x + self.self_attn(y, y, y, rotations, y.shape[1])
+        x = x + self.cross_attn_image(self.norm2(x), keys, values, rotations, remembered)
+        return x + self.linear2(F.relu(self.linear1(self.norm3(x)), inplace=True))
+
+
+class _RotaryAttention(nn.Module):
+    """Attention with one head, whose queries and keys are turned by their place in the image."""
+
+    def __init__(self, dim: int, memory_dim: int) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(memory_dim, dim)
+        self.v_proj = nn.Linear(memory_dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, rotations: Tensor, rotated: int) -> Tensor:
+        """Attend from ``q`` to ``k`` and ``v``; the first ``rotated`` keys, frame by frame, are turned."""
+        q = rotate(self.q_proj(q), rotations)
+        k = self.k_proj(k)
+        frames = k[:, :rotated].unflatten(1, (-1, q.shape[1]))
+        k[:, :rotated] = rotate(frames, rotations).flatten(1, 2)
+        mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], self.v_proj(v)[:, None])
+        return self.out_proj(mixed[:, 0])
