@@ -40,7 +40,7 @@ class ConvNorm(nn.Module):
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of maps, shape (B, C, H, W); without a copy if channels are last."""
+    """Layer normalisation over the channels of maps (B, C, H, W); without a copy if channels are last."""
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__(channels, eps=eps)
