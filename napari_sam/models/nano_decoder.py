@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from napari_sam.models.layers import MLP, ResidualBlock, UpBlock
 from napari_sam.models.nano_encoder import EMBED_DIM, SKIP_DIMS
-from napari_sam.models.transformer import TwoWayTransformer
+from napari_sam.models.two_way import TwoWayTransformer
 
 __all__ = ["NUM_MASKS", "NanoDecoder"]
 
@@ -66,8 +66,7 @@ class NanoDecoder(nn.Module):
         height, width = image.shape[-2:]
         outputs = self.output_tokens.weight.expand(tokens.shape[0], -1, -1)
         tokens, flat = self.transformer(
-            image.flatten(2).transpose(1, 2),
-            positions.to(image.dtype),
+            self.transformer.prepare(image.flatten(2).transpose(1, 2), positions.to(image.dtype)),
             torch.cat([outputs, tokens], dim=1),
             torch.cat([present.new_ones(len(present), outputs.shape[1]), present], dim=1),
         )
