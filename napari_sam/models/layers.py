@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -76,11 +77,27 @@ class UpBlock(nn.Module):
         return self.conv(self.act(self.up(x) + skip))
 
 
-class MLP(nn.Module):
-    """Linear layers with ReLU between them."""
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of (B, C, H, W)."""
 
-    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, depth: int) -> None:
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Of a channels-last tensor, both permutations are views.
+        last = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
+        return last.permute(0, 3, 1, 2)
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them, and a sigmoid at the end if ``sigmoid``."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, depth: int, sigmoid: bool = False) -> None:
+        super().__init__()
+        self.sigmoid = sigmoid
         widths = [in_dim, *[hidden_dim] * (depth - 1), out_dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
@@ -88,7 +105,7 @@ class MLP(nn.Module):
         for layer in self.layers[:-1]:
             x = layer(x).relu()
         out: Tensor = self.layers[-1](x)
-        return out
+        return out.sigmoid() if self.sigmoid else out
 
 
 def fuse_norms(module: nn.Module) -> None:
