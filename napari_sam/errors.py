@@ -6,7 +6,7 @@ would expect, so that ``except ValueError`` keeps working.
 
 from __future__ import annotations
 
-__all__ = ["DeviceError", "ImageError", "ModelError", "NapariSamError", "PromptError"]
+__all__ = ["DeviceError", "DeviceWarning", "ImageError", "ModelError", "NapariSamError", "PromptError"]
 
 
 class NapariSamError(Exception):
@@ -27,3 +27,7 @@ class ModelError(NapariSamError, ValueError):
 
 class DeviceError(NapariSamError, RuntimeError):
     """A device that is not there, or that ran out of memory."""
+
+
+class DeviceWarning(UserWarning):
+    """A device that failed or is short of memory, so that the work went on elsewhere or in smaller parts."""

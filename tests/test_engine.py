@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import napari_sam
-from napari_sam.errors import DeviceError, ImageError
+from napari_sam.errors import ImageError
 from napari_sam.inference.engine import Prediction, decode, encode, segment
 from napari_sam.inference.image import as_rgb
 from napari_sam.inference.mask import Mask
@@ -50,14 +49,12 @@ class Disks(PromptableModel):
 
     name = "disks"
 
-    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(()))
-        self.before = before
         self.batches: list[PromptBatch] = []
 
     def encode(self, pixels: Tensor) -> PixelEmbedding:
-        self.before()
         return PixelEmbedding((pixels.shape[1], pixels.shape[2]), pixels)
 
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
@@ -74,14 +71,20 @@ class Disks(PromptableModel):
         return MaskLogits(logits, frames, scores.expand(len(prompts), -1))
 
 
-def test_model_sees_the_plane_between_0_and_1() -> None:
+def test_the_model_sees_the_plane_as_it_is() -> None:
     rng = np.random.default_rng(0)
     plane = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    for pixels in (plane, plane[..., ::-1], as_rgb(plane[..., 0]), as_rgb(plane[..., 0] * np.float32(2))):
-        expected = pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels
+    gray = as_rgb(plane[..., 0] * np.float32(2))
+    assert 0 <= gray.min() < gray.max() <= 1
+    for pixels, dtype in (
+        (plane, torch.uint8),
+        (plane[..., ::-1], torch.uint8),
+        (as_rgb(plane[..., 0]), torch.uint8),
+        (gray, torch.float32),
+    ):
         seen = encode(Disks(), pixels).tensors[0]
-        assert seen.dtype == torch.float32
-        np.testing.assert_allclose(seen.numpy(), expected.transpose(2, 0, 1), atol=1e-7)
+        assert seen.dtype == dtype
+        np.testing.assert_array_equal(seen.numpy(), pixels.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -150,37 +153,6 @@ def test_many_objects_are_decoded_in_parts() -> None:
     predictions = decode(model, embedding, [Prompts.create((40, 60), [[x, 20]]) for x in xs], multimask=True)
     assert [p.masks[1].origin[1] + 1 for p in predictions] == xs
     assert [len(b) for b in model.batches] == [64, 64, 22]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.cuda.OutOfMemoryError("CUDA out of memory."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
-        MemoryError(),
-    ],
-)
-def test_out_of_memory_is_one_sentence(error: Exception) -> None:
-    def fail() -> None:
-        raise error
-
-    with pytest.raises(DeviceError, match=r"^There is not enough memory on cpu .*\.$"):
-        encode(Disks(fail), np.zeros((4, 4, 3), np.uint8))
-
-
-def test_other_failures_of_a_device_and_defects() -> None:
-    def fail(error: Exception) -> Callable[[], None]:
-        def raise_it() -> None:
-            raise error
-
-        return raise_it
-
-    plane = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(DeviceError, match="illegal memory access"):
-        encode(Disks(fail(RuntimeError("CUDA error: an illegal memory access\nmore"))), plane)
-    with pytest.raises(RuntimeError, match="a defect"):
-        encode(Disks(fail(RuntimeError("a defect"))), plane)
 
 
 def prediction_on(frame: tuple[float, ...], logits: Tensor, size: tuple[int, int]) -> Prediction:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_sam.errors import DeviceError, ImageError, NapariSamError
+from napari_sam.errors import ImageError
+from napari_sam.inference.fallback import in_chunks, on_device_of, on_some_device
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts, batch
 from napari_sam.inference.resample import BACKGROUND_LOGIT, read_map
@@ -117,6 +117,9 @@ class Segment:
 def encode(model: PromptableModel, plane: NDArray[Any]) -> Embedding:
     """Compute the image embedding of one plane.
 
+    On a device that fails or has too little memory, the model is moved to the CPU; a
+    :class:`~napari_sam.errors.DeviceWarning` says so.
+
     Parameters
     ----------
     model : PromptableModel
@@ -128,17 +131,20 @@ def encode(model: PromptableModel, plane: NDArray[Any]) -> Embedding:
     ImageError
         If the plane is not such an array.
     DeviceError
-        If the device fails or runs out of memory.
+        If the device fails or runs out of memory, and the CPU, too.
     """
     if plane.ndim != 3 or plane.shape[2] != 3 or 0 in plane.shape:
         raise ImageError(f"A plane of shape {plane.shape} cannot be encoded: make it with as_rgb.")
     if plane.dtype not in (np.uint8, np.float32):
         raise ImageError(f"A plane of type {plane.dtype} cannot be encoded: make it with as_rgb.")
-    with _running(model.device):
-        # Gray planes are one channel seen three times: one is enough to send to the device.
-        channels = plane[..., :1] if plane.strides[2] == 0 else plane
+    # Gray planes are one channel seen three times: one is enough to send to the device.
+    channels = plane[..., :1] if plane.strides[2] == 0 else plane
+
+    def attempt() -> Embedding:
         pixels = torch.from_numpy(np.array(channels.transpose(2, 0, 1), order="C"))
         return model.encode(pixels.expand(3, -1, -1))
+
+    return on_some_device(model, attempt)
 
 
 def decode(
@@ -152,7 +158,8 @@ def decode(
     """Predict the masks of any number of objects of one plane.
 
     Each object's masks are the same whichever other objects are in the batch: only objects with
-    prompts of the same make-up are decoded together, so that none is padded.
+    prompts of the same make-up are decoded together, so that none is padded. Where memory is short, fewer
+    are decoded at once, at last on the CPU.
 
     Parameters
     ----------
@@ -175,7 +182,7 @@ def decode(
     Raises
     ------
     DeviceError
-        If the device fails or runs out of memory.
+        If the device fails or runs out of memory, and the CPU, too.
     """
     encoded = embedding.original_size
     size = encoded if size is None else size
@@ -183,13 +190,16 @@ def decode(
     for index, prompt in enumerate(prompts):
         alike[len(prompt.labels), prompt.box is not None, prompt.mask_input is not None].append(index)
     predictions: dict[int, Prediction] = {}
-    with _running(model.device):
-        for group in alike.values():
-            for start in range(0, len(group), _CHUNK):
-                chunk = group[start : start + _CHUNK]
-                asked = batch([prompts[i].rescaled(size, encoded) for i in chunk], model.device)
-                output = model.decode(embedding, asked, multimask=multimask)
-                predictions.update(zip(chunk, _predictions(output, embedding, size), strict=True))
+    held = [embedding]
+
+    def attempt(chunk: Sequence[int]) -> list[Prediction]:
+        # Only the newest copy is kept: after a move to the CPU the one on the device has to go.
+        held[0] = on_device_of(model, held[0])
+        asked = batch([prompts[i].rescaled(size, encoded) for i in chunk], model.device)
+        return _predictions(model.decode(held[0], asked, multimask=multimask), held[0], size)
+
+    for group in alike.values():
+        predictions.update(zip(group, in_chunks(model, group, _CHUNK, attempt), strict=True))
     return [predictions[index] for index in range(len(prompts))]
 
 
@@ -206,7 +216,7 @@ def segment(model: PromptableModel, embedding: Embedding, prompts: Prompts) -> S
     Raises
     ------
     DeviceError
-        If the device fails or runs out of memory.
+        If the device fails or runs out of memory, and the CPU, too.
     """
     return segment_all(model, embedding, [prompts])[0]
 
@@ -233,7 +243,7 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
     Raises
     ------
     DeviceError
-        If the device fails or runs out of memory.
+        If the device fails or runs out of memory, and the CPU, too.
     """
     segments: dict[int, Segment] = {}
     for ambiguous in (True, False):
@@ -262,31 +272,3 @@ def _predictions(output: MaskLogits, embedding: Embedding, size: tuple[int, int]
         Prediction(masks[b], scores[b], logits[b], frames[b].numpy(), low_res_frame, output.via)
         for b in range(len(masks))
     ]
-
-
-@contextmanager
-def _running(device: torch.device) -> Iterator[None]:
-    """Run without gradients, and say in one sentence if the device fails."""
-    try:
-        with torch.inference_mode():
-            yield
-    except NapariSamError:
-        raise
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(device) from error
-    except RuntimeError as error:
-        # The CPU and MPS allocators raise plain RuntimeErrors.
-        text = str(error)
-        if "out of memory" in text or "can't allocate memory" in text:
-            raise _out_of_memory(device) from error
-        if "CUDA error" in text:
-            first = text.splitlines()[0]
-            raise DeviceError(f"The device {device} failed ({first}): restart, or use the cpu.") from error
-        raise
-
-
-def _out_of_memory(device: torch.device) -> DeviceError:
-    return DeviceError(
-        f"There is not enough memory on {device} for this image: "
-        "use a smaller image, a smaller model or another device."
-    )

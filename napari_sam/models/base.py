@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -104,9 +104,12 @@ class PromptableModel(nn.Module, ABC):
     ----------
     name : str
         The name in the model table, or the path of the checkpoint.
+    prefers_float32_on_cpu : bool
+        The precision ``"auto"`` is float32 on every CPU: bfloat16 costs this network accuracy, or is not faster.
     """
 
     name: str = ""
+    prefers_float32_on_cpu: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Embedding:

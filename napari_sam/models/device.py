@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 
 from napari_sam.errors import DeviceError
@@ -49,8 +52,22 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     return wanted
 
 
-def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The precision of that name; ``"auto"`` is bfloat16 on CUDA, else float32.
+def pick_dtype(
+    dtype: str | torch.dtype, device: torch.device, *, prefers_float32_on_cpu: bool = False
+) -> torch.dtype:
+    """The precision of that name; ``"auto"`` is the fastest that the device computes in without emulation.
+
+    ``"auto"`` is bfloat16 on CUDA devices that have it, else float16; bfloat16 on CPUs that multiply
+    in it (AMX or AVX512-BF16), else float32; and float32 on MPS.
+
+    Parameters
+    ----------
+    dtype : str or torch.dtype
+        ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    device : torch.device
+    prefers_float32_on_cpu : bool, default False
+        ``"auto"`` is float32 on every CPU; what
+        :attr:`~napari_sam.models.base.PromptableModel.prefers_float32_on_cpu` of a model says.
 
     Raises
     ------
@@ -59,13 +76,33 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
     Examples
     --------
-    >>> pick_dtype("auto", torch.device("cpu"))
+    >>> pick_dtype("auto", torch.device("cpu"), prefers_float32_on_cpu=True)
     torch.float32
+    >>> pick_dtype("bfloat16", torch.device("cpu"))
+    torch.bfloat16
     """
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        if device.type == "cuda":
+            return torch.bfloat16 if _gpu_has_bfloat16(device) else torch.float16
+        if device.type == "cpu" and not prefers_float32_on_cpu and _cpu_has_bfloat16():
+            return torch.bfloat16
+        # MPS, too: it has bfloat16 from macOS 14 on only, and overflows in float16 show as empty masks.
+        return torch.float32
     if dtype not in _DTYPES:
         raise DeviceError(f"{dtype!r} is not a precision; use 'auto' or one of {sorted(_DTYPES)}.")
     return _DTYPES[dtype]
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16 and torch makes use of it."""
+    # torch tells of the CPU's features since 2.11; before that, through private names only.
+    features: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    found = features()
+    return torch.backends.mkldnn.is_available() and bool(found.get("amx_bf16") or found.get("avx512_bf16"))

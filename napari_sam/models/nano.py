@@ -98,6 +98,9 @@ class NanoEmbedding(Embedding):
 class Nano(PromptableModel):
     """The embedded model: convolutional encoder, SAM's prompt encoder and two-way decoder on windows."""
 
+    # Fast enough in the precision that its published figures were measured in.
+    prefers_float32_on_cpu = True
+
     def __init__(self) -> None:
         super().__init__()
         self.image_encoder = NanoEncoder()

@@ -63,7 +63,7 @@ def load_model(
     'nano'
     """
     where = pick_device(device)
-    precision = pick_dtype(dtype, where)
+    precision = pick_dtype(dtype, where, prefers_float32_on_cpu=Nano.prefers_float32_on_cpu)
     name = os.fspath(name_or_path)
     if name in available_models():
         with resources.as_file(
