@@ -6,6 +6,7 @@ Parameter names are those of the published checkpoints.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,8 @@ class PromptEncoder(nn.Module):
         -------
         Tensor, shape (B, N, dim)
         """
-        kinds = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings)])
+        embeddings = [self.not_a_point_embed, *self.point_embeddings]
+        kinds = torch.cat([cast("nn.Embedding", e).weight for e in embeddings])
         places = self.pe_layer((xy + 0.5) / self.image_size)
         tokens = places * (labels >= 0)[..., None] + kinds.float()[labels + 1]
         return tokens.to(self.dtype)

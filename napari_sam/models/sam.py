@@ -1,0 +1,164 @@
+"""SAM and MobileSAM: an image encoder, a prompt encoder and a mask decoder.
+
+Kirillov et al. (2023), Segment Anything; Zhang et al. (2023), Faster Segment Anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
+from napari_sam.models.sam_image_encoder import VIT_SIZES, ImageEncoderViT, ViTSize
+from napari_sam.models.sam_mask_decoder import MaskDecoder
+from napari_sam.models.sam_prompt_encoder import PromptEncoder
+from napari_sam.models.tiny_vit import TinyViT
+from napari_sam.models.two_way import ImageTokens
+
+__all__ = ["Sam", "SamEmbedding", "build_sam"]
+
+_PIXEL_MEAN = (123.675, 116.28, 103.53)
+_PIXEL_STD = (58.395, 57.12, 57.375)
+_CPU_PROMPTS = 2
+"""Prompts decoded at once on a CPU: more would not fit its caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamEmbedding(Embedding):
+    """The image embedding of one plane.
+
+    Attributes
+    ----------
+    features : Tensor, shape (1, 256, 64, 64)
+    input_size : tuple of int
+        Height and width of the plane after scaling its longest side to 1024 pixels.
+    tokens : ImageTokens
+        What the decoder needs of the image whatever the prompt, without a mask prompt.
+    image_size : int
+        Side of the square that the image was padded to, in pixels.
+    """
+
+    features: Tensor
+    input_size: tuple[int, int]
+    tokens: ImageTokens
+    image_size: int
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        tokens = self.tokens
+        return [self.features, tokens.image, tokens.keys, tokens.values, tokens.queries]
+
+    @property
+    def low_res_frame(self) -> tuple[float, float, float, float]:
+        """The square that the padded image fills, in pixels of the plane."""
+        (height, width), (new_height, new_width) = self.original_size, self.input_size
+        return 0.0, 0.0, self.image_size * width / new_width, self.image_size * height / new_height
+
+
+class Sam(PromptableModel):
+    """Segment Anything.
+
+    Parameters
+    ----------
+    image_encoder : ImageEncoderViT or TinyViT
+        From normalised pixels (B, 3, ``img_size``, ``img_size``) to (B, 256, h, h).
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, image_encoder: ImageEncoderViT | TinyViT) -> None:
+        super().__init__()
+        self.image_size = image_encoder.img_size
+        self.image_encoder = image_encoder
+        self.prompt_encoder = PromptEncoder(grid=self.image_size // 16, image_size=self.image_size)
+        self.mask_decoder = MaskDecoder()
+        for name, values in (("pixel_mean", _PIXEL_MEAN), ("pixel_std", _PIXEL_STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Make ready for inference; positions and pixel statistics stay in float32."""
+        kept = {
+            name: buffer.float()
+            for name, buffer in self.named_buffers()
+            if name.endswith(("pixel_mean", "pixel_std", "positional_encoding_gaussian_matrix"))
+        }
+        if isinstance(self.image_encoder, TinyViT):
+            self.image_encoder.fuse()
+        super().prepare(device, dtype)
+        for name, buffer in kept.items():
+            owner, _, own_name = name.rpartition(".")
+            self.get_submodule(owner).register_buffer(own_name, buffer.to(device), persistent="." in name)
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self.prompt_encoder.dtype
+
+    def encode(self, pixels: Tensor) -> SamEmbedding:
+        height, width = pixels.shape[-2:]
+        scale = self.image_size / max(height, width)
+        size = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        plane = self._normalise(_resize(pixels, size))
+        padded = F.pad(plane, (0, self.image_size - size[1], 0, self.image_size - size[0]))
+        features = self.image_encoder(padded[None].to(self.dtype))
+        tokens = self._tokens(features, None)
+        return SamEmbedding((height, width), features, size, tokens, self.image_size)
+
+    def _normalise(self, plane: Tensor) -> Tensor:
+        plane = plane.to(self.device)
+        values = plane.float() if plane.dtype == torch.uint8 else plane * 255
+        return (values - self.pixel_mean) / self.pixel_std
+
+    def _tokens(self, features: Tensor, logits: Tensor | None) -> ImageTokens:
+        image = features.flatten(2).transpose(1, 2) + self.prompt_encoder.masks(logits)
+        positions = self.prompt_encoder.grid_positions().to(image.dtype)
+        return self.mask_decoder.transformer.prepare(image, positions)
+
+    def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
+        if not isinstance(embedding, SamEmbedding):
+            raise TypeError("SAM decodes only its own embeddings; encode the image with this model.")
+        (height, width), (new_height, new_width) = embedding.original_size, embedding.input_size
+        scale = prompts.points.new_tensor([new_width / width, new_height / height])
+        boxes = None if prompts.boxes is None else prompts.boxes * scale.repeat(2)
+        tokens = self.prompt_encoder.tokens(prompts.points * scale, prompts.labels, boxes)
+        chosen = slice(1, None) if multimask else slice(0, 1)
+        step = _CPU_PROMPTS if self.device.type == "cpu" else len(prompts)
+        parts = []
+        for start in range(0, len(prompts), step):
+            part = slice(start, start + step)
+            image = embedding.tokens
+            if prompts.logits is not None:
+                image = self._tokens(embedding.features, prompts.logits[part])
+            parts.append(self.mask_decoder(image, tokens[part], chosen))
+        logits = torch.cat([p.logits for p in parts]).float()
+        scores = torch.cat([p.scores for p in parts]).float()
+        frames = logits.new_tensor(embedding.low_res_frame).expand(len(prompts), -1)
+        return MaskLogits(logits, frames, scores, via=embedding.input_size)
+
+
+def build_sam(encoder: str | ViTSize) -> Sam:
+    """An untrained SAM.
+
+    Parameters
+    ----------
+    encoder : str or ViTSize
+        ``"vit_b"``, ``"vit_l"``, ``"vit_h"``, ``"vit_t"`` (MobileSAM), or the size of another ViT.
+    """
+    if encoder == "vit_t":
+        return Sam(TinyViT())
+    return Sam(ImageEncoderViT(VIT_SIZES[encoder] if isinstance(encoder, str) else encoder))
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scale a plane (3, H, W) as published: bilinear with antialiasing, uint8 staying uint8."""
+    if tuple(pixels.shape[-2:]) == size:
+        return pixels
+    if pixels.dtype == torch.uint8:
+        pixels = pixels.cpu()  # where PyTorch resizes bytes as Pillow does
+    return F.interpolate(pixels[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
