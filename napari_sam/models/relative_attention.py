@@ -1,9 +1,8 @@
 """Attention with decomposed relative positions (Li et al. 2022, MViTv2, section 4.1).
 
-Each score is ``q · k`` plus one number for the distance in rows and one for that in columns, both
-of the query.
-On a CPU, a few scores are computed at a time, so that they
-never leave its caches; elsewhere the fused attention of PyTorch is used.
+Each score is ``q · k`` plus one number for the distance in rows and one for that in columns, both of the
+query. On a CPU, a few scores are computed at a time, so that they never leave its caches; elsewhere the fused
+attention of PyTorch is used.
 """
 
 from __future__ import annotations

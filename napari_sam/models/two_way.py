@@ -3,10 +3,10 @@
 Prompt tokens attend to the image and the image attends to the tokens. Parameter names are those of the
 published SAM checkpoints.
 
-An image has thousands of tokens, a prompt a handful. So projections are moved from the image's side of an attention
-to the tokens' side wherever that is less work: ``q · (W x)`` is ``(Wᵀ q) · x``, and a weighted mean of ``W x`` is
-``W`` times the weighted mean of ``x``. Results differ by rounding only. What does not depend on the prompt is
-computed once (:meth:`TwoWayTransformer.prepare`).
+An image has thousands of tokens, a prompt a handful. So projections are moved from the image's side of an
+attention to the tokens' side wherever that is less work: ``q · (W x)`` is ``(Wᵀ q) · x``, and a mean of
+``W x`` is ``W`` times the mean of ``x``. Results differ by rounding only. What does not depend on the
+prompt is computed once (:meth:`TwoWayTransformer.prepare`).
 """
 
 from __future__ import annotations
