@@ -58,8 +58,9 @@ $(VENV)/.installed-gui: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[gui]'
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(BIN)/pip
+$(VENV)/.installed-test: pyproject.toml scripts/install-sam2.sh | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
+	@sh scripts/install-sam2.sh $(BIN)/python
 	@touch $@ $(VENV)/.installed-gui
 
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/pip

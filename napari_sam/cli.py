@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from napari_sam import __version__
-from napari_sam.errors import NapariSamError, PromptError
+from napari_sam import __version__, cli_models
+from napari_sam.cli_errors import one_sentence_errors
+from napari_sam.errors import PromptError
 
 __all__ = ["app", "main"]
 
@@ -23,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(cli_models.app, name="models")
 
 
 def main() -> None:
@@ -66,7 +66,9 @@ def predict(
         list[str] | None,
         typer.Option(metavar="INDEX", help="Which plane of a stack, per axis: repeated, or as 3,0."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Name of a model, or path of a checkpoint.")] = "nano",
+    model: Annotated[
+        str, typer.Option(help="Name of a model (see `napari-sam models`), or path of a checkpoint.")
+    ] = "nano",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print score, box and area as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output file.")] = False,
@@ -75,7 +77,7 @@ def predict(
 
     The output has the value 1 on the object and 0 elsewhere.
     """
-    with _one_sentence_errors():
+    with one_sentence_errors():
         points = [_point(text) for text in point or []]
         corners = [_numbers(text, "box", (4,), "X0,Y0,X1,Y1") for text in box or []]
         if len(corners) > 1:
@@ -119,26 +121,10 @@ def demo(
     ] = None,
 ) -> None:
     """Segment the coins of a sample image and write labels, an overlay and a table."""
-    with _one_sentence_errors():
+    with one_sentence_errors():
         from napari_sam.demo import run
 
         run(out, show=show)
-
-
-@contextlib.contextmanager
-def _one_sentence_errors() -> Iterator[None]:
-    """Print expected errors to stderr as one sentence and exit with code 2."""
-    try:
-        yield
-    except NapariSamError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
-
-
-def _fail(sentence: str) -> NoReturn:
-    typer.echo(f"napari-sam: {sentence}", err=True)
-    raise typer.Exit(2)
 
 
 def _numbers(text: str, what: str, counts: tuple[int, ...], form: str) -> list[float]:

@@ -6,7 +6,15 @@ would expect, so that ``except ValueError`` keeps working.
 
 from __future__ import annotations
 
-__all__ = ["DeviceError", "DeviceWarning", "ImageError", "ModelError", "NapariSamError", "PromptError"]
+__all__ = [
+    "DeviceError",
+    "DeviceWarning",
+    "DownloadCancelled",
+    "ImageError",
+    "ModelError",
+    "NapariSamError",
+    "PromptError",
+]
 
 
 class NapariSamError(Exception):
@@ -23,6 +31,10 @@ class PromptError(NapariSamError, ValueError):
 
 class ModelError(NapariSamError, ValueError):
     """A model that is unknown, or a checkpoint that does not fit its architecture."""
+
+
+class DownloadCancelled(NapariSamError):
+    """A download that the user cancelled; what has arrived is kept, and the next one goes on from there."""
 
 
 class DeviceError(NapariSamError, RuntimeError):

@@ -3,48 +3,153 @@
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from napari_sam.errors import ModelError
 
-__all__ = ["load_into", "read_state", "save_state"]
+__all__ = ["load_into", "read_state", "save_state", "unwrap"]
+
+_WRAPPERS = ("model_state", "model", "state_dict", "model_state_dict")
+"""Where training checkpoints keep the state dict: torch-em and micro-sam, SAM 2, Lightning, ..."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
+"""What data parallelism, ``torch.compile`` and trainers put before each name."""
+_DEEPEST = 4
+_DATA_MODULES = {
+    "argparse",
+    "collections",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "functools",
+    "pathlib",
+    "uuid",
+}
+# getattr: how a method of an object is pickled
+_DATA_BUILTINS = {
+    "bytes",
+    "dict",
+    "float",
+    "frozenset",
+    "getattr",
+    "int",
+    "list",
+    "object",
+    "range",
+    "slice",
+    "tuple",
+}
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file, or from a PyTorch file read with ``weights_only=True``.
+    """Parameters by name from a checkpoint, whatever they are wrapped in.
+
+    Safetensors, or a file of ``torch.save``: a state dict, or one inside a training checkpoint, with the
+    parameter names of the network itself. Large files are mapped, not read.
+
+    Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``. What a training
+    checkpoint holds beside weights (settings, paths, data sets) becomes an empty stand-in, and is dropped.
 
     Raises
     ------
     ModelError
-        If the file is missing or holds anything but tensors.
+        If the file is missing, is no checkpoint, or refers to code beyond what describes data.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"There is no checkpoint {path}; give a model name or the path of an existing file.")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{path} is not a readable checkpoint ({error}); download or copy it again."
-        ) from error
-    except Exception as error:  # torch raises pickle errors of its own for anything that could run code
+        content = load_file(path) if path.suffix == ".safetensors" else _load_without_code(path)
+    except ModelError:
+        raise
+    except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} holds more than weights and was not loaded; save its state_dict alone."
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{path} is not a plain state dict; save the model's state_dict alone.")
+    except Exception as error:  # what damaged files raise has no common base
+        reason = str(error).partition("\n")[0].strip().rstrip(".")
+        raise ModelError(
+            f"{path} is not a readable checkpoint ({reason}); download or copy it again."
+        ) from error
+    state = unwrap(content)
+    if not state:
+        raise ModelError(f"{path} holds no weights by name; save the model's state_dict.")
     return state
 
 
-def load_into(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+class _Ignored:
+    """Stands for an object that is not weights: takes whatever made that object, and keeps nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _load_without_code(path: Path) -> object:
+    mapped = zipfile.is_zipfile(path)  # files from before PyTorch 1.6 are not, and cannot be mapped
+    foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path) if mapped else []
+    suspicious = sorted(name for name in foreign if not _describes_data(name))
+    if suspicious:
+        raise ModelError(
+            f"{path} refers to code ({', '.join(suspicious[:3])}) and was not loaded; "
+            "ask where it came from, or save its state_dict alone."
+        )
+    with torch.serialization.safe_globals([(_Ignored, name) for name in foreign]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _describes_data(name: str) -> bool:
+    """Whether an object of that name is plausible in a training checkpoint.
+
+    All of them become stand-ins. Standard library functions that do things are refused nevertheless: a file
+    that asks for them was made to do harm, and its weights are not to be trusted either.
+    """
+    module, _, attribute = name.rpartition(".")
+    package = module.partition(".")[0]
+    if package == "builtins":
+        return attribute in _DATA_BUILTINS
+    return package in _DATA_MODULES or package not in sys.stdlib_module_names
+
+
+def unwrap(content: object) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint; empty if there is none.
+
+    Examples
+    --------
+    >>> weights = torch.zeros(1)
+    >>> list(unwrap({"model_state": {"sam.mask_decoder.iou_token.weight": weights}, "epoch": 3}))
+    ['mask_decoder.iou_token.weight']
+    """
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            return {}
+        inner = next((content[k] for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    assert isinstance(content, Mapping)
+    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    while prefix := next((p for p in _PREFIXES if state and all(k.startswith(p) for k in state)), None):
+        state = {k.removeprefix(prefix): v for k, v in state.items()}
+    return state
+
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load strictly.
 
     Raises
