@@ -25,7 +25,7 @@ _WINDOWS = (7, 7, 14, 7)
 _HEAD_DIM = 32
 _EXPANSION = 4
 _OUT_DIM = 256
-_STRIP_ELEMENTS = 2**21
+_STRIP_ELEMENTS = 2**20
 
 
 class TinyViT(nn.Module):
