@@ -1,16 +1,16 @@
 """Hiera, the image encoder of SAM 2.
 
 A hierarchical vision transformer without convolutions but the first (Ryali et al. 2023, Hiera: A Hierarchical
-Vision Transformer without the Bells-and-Whistles), with window attention, a few blocks of global attention and
-absolute positions that repeat in every window (Bolya et al. 2023, Window Attention is Bugged), as in SAM 2 (Ravi
-et al. 2024, appendix D). Parameter names are those of the published SAM 2 checkpoints.
+Vision Transformer without the Bells-and-Whistles), with window attention, a few blocks of global attention
+and absolute positions that repeat in every window (Bolya et al. 2023, Window Attention is Bugged), as in
+SAM 2 (Ravi et al. 2024, appendix D). Parameter names are those of the published SAM 2 checkpoints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,17 @@ from torch.nn import functional as F
 
 from napari_sam.models.hiera_windows import WindowGroup, window_groups, window_order
 
-__all__ = ["HIERA", "Hiera", "HieraConfig", "HieraStage"]
+__all__ = ["HIERA_SIZES", "Hiera", "HieraSize", "HieraStage"]
 
 _STRIDE = 4
 _CHUNK_BYTES = 4 << 20
 """Size of the widest activation that one pass through a block makes on a CPU: what stays in its cache."""
+_ROWS = 256
+"""Queries whose scores are computed at once in half precision on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
-class HieraConfig:
+class HieraSize:
     """The numbers that make a Hiera.
 
     Attributes
@@ -54,14 +56,14 @@ class HieraConfig:
     @property
     def dims(self) -> tuple[int, ...]:
         """Channels of each stage."""
-        return tuple(self.dim << i for i in range(len(self.stages)))
+        return tuple(self.dim << stage for stage in range(len(self.stages)))
 
 
-HIERA = {
-    "hiera_tiny": HieraConfig(96, 1, (1, 2, 7, 2), (5, 7, 9)),
-    "hiera_small": HieraConfig(96, 1, (1, 2, 11, 2), (7, 10, 13)),
-    "hiera_base_plus": HieraConfig(112, 2, (2, 3, 16, 3), (12, 16, 20), positions=14),
-    "hiera_large": HieraConfig(144, 2, (2, 6, 36, 4), (23, 33, 43), windows=(8, 4, 16, 8)),
+HIERA_SIZES = {
+    "hiera_tiny": HieraSize(96, 1, (1, 2, 7, 2), (5, 7, 9)),
+    "hiera_small": HieraSize(96, 1, (1, 2, 11, 2), (7, 10, 13)),
+    "hiera_base_plus": HieraSize(112, 2, (2, 3, 16, 3), (12, 16, 20), positions=14),
+    "hiera_large": HieraSize(144, 2, (2, 6, 36, 4), (23, 33, 43), windows=(8, 4, 16, 8)),
 }
 """The published sizes (Ravi et al. 2024, appendix D.2)."""
 
@@ -72,50 +74,103 @@ class HieraStage:
 
     Attributes
     ----------
-    tokens : Tensor, shape (H * W, C)
+    tokens : Tensor, shape (N, C)
         In window order.
-    raster : Tensor, shape (H * W,), int64
-        For each token in raster order, its place in ``tokens``.
-    size : tuple of int
-        H and W.
+    raster : Tensor, shape (H, W), int64
+        Where in ``tokens`` the token of each cell is; H * W is N.
     """
 
     tokens: Tensor
     raster: Tensor
-    size: tuple[int, int]
 
 
-class _Attention(nn.Module):
-    """Multi-head attention within windows; queries may be pooled 2 x 2 (Hiera, section 3)."""
+class Hiera(nn.Module):
+    """Image encoder that returns features at strides 4, 8, 16 and 32.
 
-    def __init__(self, dim: int, dim_out: int, heads: int) -> None:
+    Parameters
+    ----------
+    size : HieraSize
+    image_size : int
+        Side of the square image, in pixels.
+    """
+
+    def __init__(self, size: HieraSize, image_size: int = 1024) -> None:
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim_out)
-        self.proj = nn.Linear(dim_out, dim_out)
+        self.size = size
+        self.grid = image_size // _STRIDE
+        self.patch_embed = _PatchEmbed(size.dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, size.dim, size.positions, size.positions))
+        self.pos_embed_window = nn.Parameter(torch.zeros(1, size.dim, size.windows[0], size.windows[0]))
+        self.blocks = nn.ModuleList()
+        dim = size.dim
+        for stage, depth in enumerate(size.stages):
+            for _ in range(depth):
+                self.blocks.append(_Block(dim, size.dims[stage], size.heads << stage))
+                dim = size.dims[stage]
+        for stage, window in enumerate(size.windows):
+            grid = self.grid >> stage
+            order = window_order(grid, grid, window)
+            # Pooling leaves the tokens in windows of half the side, which may not be those of the next stage.
+            before = (
+                window_order(grid, grid, size.windows[stage - 1] // 2) if stage else torch.arange(grid**2)
+            )
+            self.register_buffer(f"enter{stage}", before.argsort()[order], persistent=False)
+            self.register_buffer(f"raster{stage}", order.argsort().view(grid, grid), persistent=False)
 
-    def forward(self, x: Tensor, group: WindowGroup, pool: bool) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, -1)).unbind(2)
-        if group.missing:
-            # The tokens that fill up a window are zero before they become keys and values.
-            _, pad_k, pad_v = self.qkv.bias.view(3, -1).expand(len(x), group.missing, 3, -1).unbind(2)
-            k, v = torch.cat([k, pad_k], dim=1), torch.cat([v, pad_v], dim=1)
-        if pool:
-            q = _max_pool(q, group)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+    def forward(self, image: Tensor) -> list[HieraStage]:
+        """Encode one image.
+
+        Parameters
+        ----------
+        image : Tensor, shape (1, 3, image_size, image_size)
+            Normalised.
+
+        Returns
+        -------
+        list of HieraStage
+            Finest first.
+        """
+        x = (self.patch_embed.proj(image)[0].permute(1, 2, 0) + self.positions()).flatten(0, 1)
+        x = x[self.get_buffer("enter0")]
+        outputs: list[HieraStage] = []
+        for stage, (start, stop) in enumerate(pairwise([0, *accumulate(self.size.stages)])):
+            for index in range(start, stop):
+                block = self.blocks[index]
+                if index in self.size.global_blocks:
+                    x = block(x, (WindowGroup(1, self.grid >> stage, self.grid >> stage, 0),))
+                elif index == start and stage:
+                    x = block(x, self._groups(stage - 1))
+                    if self.size.windows[stage] != self.size.windows[stage - 1] // 2:
+                        x = x[self.get_buffer(f"enter{stage}")]
+                else:
+                    x = block(x, self._groups(stage))
+            outputs.append(HieraStage(x, self.get_buffer(f"raster{stage}")))
+        return outputs
+
+    def positions(self) -> Tensor:
+        """Position embedding of the tokens: shape (grid, grid, dim).
+
+        One part is stretched over the image, the other repeats in every window (Bolya et al. 2023,
+        section 4).
+        """
+        stretch = _bicubic(self.size.positions, self.grid).to(self.pos_embed.device)
+        rows = stretch @ self.pos_embed[0].float().permute(1, 2, 0).flatten(1)
+        stretched = stretch @ rows.unflatten(1, (self.size.positions, -1))
+        side = self.size.windows[0]
+        windows = stretched.unflatten(1, (-1, side)).unflatten(0, (-1, side))
+        repeated = self.pos_embed_window[0].permute(1, 2, 0)[:, None]
+        return (windows + repeated).view_as(stretched).to(self.pos_embed.dtype)
+
+    def _groups(self, stage: int) -> tuple[WindowGroup, ...]:
+        return window_groups(self.grid >> stage, self.grid >> stage, self.size.windows[stage])
 
 
-class _MLP(nn.Module):
-    """Two linear layers with GELU between them."""
+class _PatchEmbed(nn.Module):
+    """A convolution that makes one token of every 4 x 4 pixels and their surroundings."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers[1](F.gelu(self.layers[0](x)))
+        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=_STRIDE, padding=3)
 
 
 class _Block(nn.Module):
@@ -147,100 +202,47 @@ class _Block(nn.Module):
         parts = x.split([group.tokens for group in groups])
         for part, group in zip(parts, groups, strict=True):
             windows = part.view(group.count, -1, part.shape[-1])
-            size = group.count
+            count = group.count
             if x.device.type == "cpu":
-                size = max(1, _CHUNK_BYTES // (widest * windows.shape[1]))
-            for chunk in windows.split(size):
+                count = max(1, _CHUNK_BYTES // (widest * windows.shape[1]))
+            for chunk in windows.split(count):
                 yield chunk, group
 
 
-class _PatchEmbed(nn.Module):
-    """A convolution that makes one token of every 4 x 4 pixels."""
+class _Attention(nn.Module):
+    """Multi-head attention within windows; queries may be pooled 2 x 2 (Hiera, section 3)."""
+
+    def __init__(self, dim: int, dim_out: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim_out)
+        self.proj = nn.Linear(dim_out, dim_out)
+
+    def forward(self, x: Tensor, group: WindowGroup, pool: bool) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, -1)).unbind(2)
+        if group.missing:
+            # The tokens that fill up a window are zero before they become keys and values.
+            _, pad_k, pad_v = self.qkv.bias.view(3, -1).expand(len(x), group.missing, 3, -1).unbind(2)
+            k, v = torch.cat([k, pad_k], dim=1), torch.cat([v, pad_v], dim=1)
+        if pool:
+            q = _max_pool(q, group)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        if q.device.type == "cpu" and q.dtype != torch.float32:
+            mixed = _half_attention(q, k, v)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class _MLP(nn.Module):
+    """Two linear layers with GELU between them."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=_STRIDE, padding=3)
+        self.layers = nn.ModuleList([nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)])
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image)
-
-
-class Hiera(nn.Module):
-    """Image encoder that returns features at strides 4, 8, 16 and 32.
-
-    Parameters
-    ----------
-    config : HieraConfig
-    """
-
-    def __init__(self, config: HieraConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.patch_embed = _PatchEmbed(config.dim)
-        side, window = config.positions, config.windows[0]
-        self.pos_embed = nn.Parameter(torch.zeros(1, config.dim, side, side))
-        self.pos_embed_window = nn.Parameter(torch.zeros(1, config.dim, window, window))
-        self.blocks = nn.ModuleList()
-        dim = config.dim
-        for stage, depth in enumerate(config.stages):
-            for _ in range(depth):
-                self.blocks.append(_Block(dim, config.dims[stage], config.heads << stage))
-                dim = config.dims[stage]
-
-    def forward(self, image: Tensor) -> list[HieraStage]:
-        """Encode one image.
-
-        Parameters
-        ----------
-        image : Tensor, shape (1, 3, H, W)
-            Normalised; H and W are multiples of 32.
-
-        Returns
-        -------
-        list of HieraStage
-            Finest first.
-        """
-        features = self.patch_embed(image)[0].permute(1, 2, 0)
-        height, width = features.shape[:2]
-        features = features + self.positions(height, width)
-        window = self.config.windows[0]
-        order = window_order(height, width, window).to(image.device)
-        groups = window_groups(height, width, window)
-        x = features.flatten(0, 1)[order]
-        raster = order.argsort()
-        ends = [end - 1 for end in accumulate(self.config.stages)]
-        outputs: list[HieraStage] = []
-        for index, block in enumerate(self.blocks):
-            stage = len(outputs)
-            if block.pool:
-                x = block(x, groups)
-                height, width, window = height // 2, width // 2, window // 2
-                groups = tuple(group.pooled() for group in groups)
-                order = window_order(height, width, window).to(image.device)
-                raster = order.argsort()
-                if window != self.config.windows[stage]:
-                    window = self.config.windows[stage]
-                    order = window_order(height, width, window).to(image.device)
-                    groups = window_groups(height, width, window)
-                    x = x[raster[order]]
-                    raster = order.argsort()
-            elif index in self.config.global_blocks:
-                x = block(x, (WindowGroup(1, height, width, 0),))
-            else:
-                x = block(x, groups)
-            if index in ends:
-                outputs.append(HieraStage(x, raster, (height, width)))
-        return outputs
-
-    def positions(self, height: int, width: int) -> Tensor:
-        """Position embedding of a grid of tokens: shape (height, width, dim).
-
-        One part is stretched over the image, the other repeats in every window (Bolya et al. 2023, section 4).
-        """
-        stretched = F.interpolate(self.pos_embed, (height, width), mode="bicubic")
-        side = self.pos_embed_window.shape[-1]
-        repeated = self.pos_embed_window.repeat(1, 1, height // side, width // side)
-        return (stretched + repeated)[0].permute(1, 2, 0)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[1](F.gelu(self.layers[0](x)))
 
 
 def _max_pool(x: Tensor, group: WindowGroup) -> Tensor:
@@ -248,3 +250,29 @@ def _max_pool(x: Tensor, group: WindowGroup) -> Tensor:
     x = x.unflatten(1, (group.height // 2, 2, group.width // 2, 2))
     rows = torch.maximum(x[:, :, 0], x[:, :, 1])
     return torch.maximum(rows[:, :, :, 0], rows[:, :, :, 1]).flatten(1, 2)
+
+
+def _half_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention in half precision on a CPU, (n, heads, N, d).
+
+    PyTorch's fused one is slower than two matrix products on CPUs without matrix units.
+    """
+    batch, heads, count, dim = q.shape
+    q, k, v = ((t.flatten(0, 1)).contiguous() for t in (q * dim**-0.5, k, v))
+    # All windows at once, or one head of a large one at a time, so that the scores stay in the cache.
+    step = len(q) if k.shape[1] <= _ROWS else 1
+    mixed = torch.cat(
+        [
+            torch.softmax(part @ keys.transpose(1, 2), dim=-1) @ values
+            for queries, keys, values in zip(q.split(step), k.split(step), v.split(step), strict=True)
+            for part in queries.split(_ROWS, dim=1)
+        ],
+        dim=1 if step == 1 else 0,
+    )
+    return mixed.view(batch, heads, count, dim)
+
+
+def _bicubic(cells: int, new_cells: int) -> Tensor:
+    """The matrix (new_cells, cells) that stretches a line by bicubic interpolation."""
+    line = torch.eye(cells)[None, :, :, None]
+    return F.interpolate(line, (new_cells, 1), mode="bicubic")[0, :, :, 0].t()

@@ -1,0 +1,254 @@
+"""SAM 2 and 2.1 (Ravi et al. 2024, SAM 2: Segment Anything in Images and Videos), for images.
+
+The parameters that only videos need (memory attention, memory encoder, object pointers) are there as well, so
+that one checkpoint serves both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
+from napari_sam.models.fpn_neck import FpnNeck
+from napari_sam.models.hiera import HIERA_SIZES, Hiera, HieraSize, HieraStage
+from napari_sam.models.layers import MLP
+from napari_sam.models.memory_attention import MemoryAttention
+from napari_sam.models.memory_encoder import MemoryEncoder
+from napari_sam.models.sam2_mask_decoder import Sam2MaskDecoder
+from napari_sam.models.sam_mask_decoder import Skips, blocks
+from napari_sam.models.sam_prompt_encoder import CORNER_LABELS, PromptEncoder
+from napari_sam.models.two_way import ImageTokens
+
+__all__ = ["Sam2", "Sam2Embedding", "build_sam2"]
+
+_PIXEL_MEAN = (0.485, 0.456, 0.406)
+_PIXEL_STD = (0.229, 0.224, 0.225)
+_DIM = 256
+_MEMORY_DIM = 64
+_MEMORIES = 7
+_STRIDE = 16
+_STRIP_PIXELS = 1 << 22
+"""Pixels that are widened to float32 at once; bounds memory on huge images."""
+_CPU_PROMPTS = 2
+"""Prompts decoded at once on a CPU: more would not fit its caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sam2Embedding(Embedding):
+    """The image embedding of one plane, which was stretched to a square.
+
+    Attributes
+    ----------
+    features : Tensor, shape (1, 256, 64, 64)
+        With the embedding that stands for no memory added.
+    tokens : ImageTokens
+        What the decoder needs of the image whatever the prompt, without a mask prompt.
+    skips : Skips
+        High-resolution features for the decoder.
+    """
+
+    features: Tensor
+    tokens: ImageTokens
+    skips: Skips
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        tokens = self.tokens
+        own = [self.features, tokens.image, tokens.positions, tokens.keys, tokens.values, tokens.queries]
+        return [*own, *self.skips]
+
+    @property
+    def low_res_frame(self) -> tuple[float, float, float, float]:
+        """The whole image."""
+        height, width = self.original_size
+        return 0.0, 0.0, float(width), float(height)
+
+
+class Sam2(PromptableModel):
+    """Segment Anything 2.
+
+    Parameters
+    ----------
+    size : HieraSize
+        Of the image encoder.
+    pointer_positions : bool
+        Whether object pointers know their distance in time and memories of frames without the object are
+        marked (SAM 2.1).
+    image_size : int
+        Side of the square that images are stretched to, in pixels.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, size: HieraSize, *, pointer_positions: bool = True, image_size: int = 1024) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.image_encoder = _ImageEncoder(size, image_size)
+        self.sam_prompt_encoder = PromptEncoder(_DIM, image_size // _STRIDE, image_size)
+        self.sam_mask_decoder = Sam2MaskDecoder()
+        self.memory_attention = MemoryAttention()
+        self.memory_encoder = MemoryEncoder()
+        self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
+        self.maskmem_tpos_enc = nn.Parameter(torch.zeros(_MEMORIES, 1, 1, _MEMORY_DIM))
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, _DIM))
+        self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, _DIM))
+        self.no_obj_ptr = nn.Parameter(torch.zeros(1, _DIM))
+        self.obj_ptr_proj = MLP(_DIM, _DIM, _DIM, depth=3)
+        if pointer_positions:
+            self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, _MEMORY_DIM))
+            self.obj_ptr_tpos_proj = nn.Linear(_DIM, _MEMORY_DIM)
+        for name, values in (("pixel_mean", _PIXEL_MEAN), ("pixel_std", _PIXEL_STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, in which features are computed and kept."""
+        return self.no_mem_embed.dtype
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Make ready for inference; frequencies of positions and pixel statistics stay in float32."""
+        positions = self.sam_prompt_encoder.pe_layer
+        frequencies = positions.positional_encoding_gaussian_matrix.float()
+        mean, std = self.pixel_mean.float(), self.pixel_std.float()
+        super().prepare(device, dtype)
+        positions.positional_encoding_gaussian_matrix = frequencies.to(device)
+        self.pixel_mean, self.pixel_std = mean.to(device), std.to(device)
+        return self
+
+    def encode(self, pixels: Tensor) -> Sam2Embedding:
+        height, width = pixels.shape[-2:]
+        plane = _stretch(pixels, self.image_size, self.device)
+        plane = (plane - self.pixel_mean) / self.pixel_std
+        features, skips = self.image_features(plane[None].to(self.dtype))
+        features = features + self.no_mem_embed[0]
+        return Sam2Embedding(
+            (height, width), features.permute(2, 0, 1)[None], self._tokens(features, None), skips
+        )
+
+    def image_features(self, image: Tensor) -> tuple[Tensor, Skips]:
+        """Features of one image, the same for images and videos.
+
+        Parameters
+        ----------
+        image : Tensor, shape (1, 3, image_size, image_size)
+            Normalised, in the dtype of the weights.
+
+        Returns
+        -------
+        features : Tensor, shape (image_size / 16, image_size / 16, 256)
+        skips : Skips
+            At strides 8 and 4, projected for the mask decoder.
+        """
+        decoder, neck = self.sam_mask_decoder, self.image_encoder.neck
+        stages = self.image_encoder.trunk(image)
+        fine, coarse = (
+            neck.project(level, stages[level].tokens, conv)[_by_blocks(stages[level], 2 - level)]
+            for level, conv in ((0, decoder.conv_s0), (1, decoder.conv_s1))
+        )
+        return neck(*stages[2:]), Skips(coarse, fine)
+
+    def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
+        if not isinstance(embedding, Sam2Embedding):
+            raise TypeError("SAM 2 decodes only its own embeddings; encode the image with this model.")
+        tokens = self._prompt_tokens(prompts, embedding.original_size)
+        step = _CPU_PROMPTS if self.device.type == "cpu" else len(prompts)
+        parts = []
+        for start in range(0, len(prompts), step):
+            part = slice(start, start + step)
+            image = embedding.tokens
+            if prompts.logits is not None:
+                features = embedding.features[0].permute(1, 2, 0)
+                image = self._tokens(features, prompts.logits[part])
+            parts.append(
+                self.sam_mask_decoder.predict(image, tokens[part], embedding.skips, multimask=multimask)
+            )
+        logits = torch.cat([p.logits for p in parts]).float()
+        scores = torch.cat([p.scores for p in parts]).float()
+        frames = logits.new_tensor(embedding.low_res_frame).expand(len(prompts), -1)
+        return MaskLogits(logits, frames, scores)
+
+    def _tokens(self, features: Tensor, logits: Tensor | None) -> ImageTokens:
+        """Image tokens for features (h, w, 256), with mask prompts (B, 1, 256, 256) added."""
+        image = features.flatten(0, 1)[None] + self.sam_prompt_encoder.masks(logits)
+        positions = self.sam_prompt_encoder.grid_positions().to(image.dtype)
+        return self.sam_mask_decoder.transformer.prepare(image, positions)
+
+    def _prompt_tokens(self, prompts: PromptBatch, size: tuple[int, int]) -> Tensor:
+        """Tokens of the corners of boxes, then of points, then one that stands for none."""
+        extent = prompts.points.new_tensor([size[1], size[0]])
+        points, labels = prompts.points, prompts.labels
+        if prompts.boxes is not None:
+            corners = labels.new_tensor(CORNER_LABELS).expand(len(prompts), -1)
+            absent = prompts.boxes.isnan().any(dim=1, keepdim=True)
+            points = torch.cat([prompts.boxes.nan_to_num().unflatten(1, (2, 2)), points], dim=1)
+            labels = torch.cat([corners.masked_fill(absent, -1), labels], dim=1)
+        if labels.shape[1]:
+            points, labels = F.pad(points, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
+        return self.sam_prompt_encoder.points(points / extent * self.image_size, labels)
+
+
+class _ImageEncoder(nn.Module):
+    def __init__(self, size: HieraSize, image_size: int) -> None:
+        super().__init__()
+        self.trunk = Hiera(size, image_size)
+        self.neck = FpnNeck(size.dims)
+
+
+def build_sam2(size: str | HieraSize, *, version: str = "2.1", image_size: int = 1024) -> Sam2:
+    """An untrained SAM 2.
+
+    Parameters
+    ----------
+    size : str or HieraSize
+        ``"hiera_tiny"``, ``"hiera_small"``, ``"hiera_base_plus"``, ``"hiera_large"``, or the size of
+        another Hiera.
+    version : {"2", "2.1"}
+        2.1 has three parameters more, for videos.
+    image_size : int
+        Side of the square that images are stretched to, in pixels; 1024 in all published models.
+
+    Raises
+    ------
+    ValueError
+        If the version is unknown.
+    """
+    if version not in ("2", "2.1"):
+        raise ValueError(f"There is no SAM {version}: give '2' or '2.1'.")
+    encoder = HIERA_SIZES[size] if isinstance(size, str) else size
+    return Sam2(encoder, pointer_positions=version == "2.1", image_size=image_size)
+
+
+def _by_blocks(stage: HieraStage, levels: int) -> Tensor:
+    """Where the tokens of a stage are in the order of the decoder: shape (1, N / 4**levels, 4**levels)."""
+    return blocks(stage.raster[None, None], levels)[..., 0]
+
+
+def _stretch(pixels: Tensor, side: int, device: torch.device) -> Tensor:
+    """A plane (3, H, W) as a square of ``side`` pixels, float32 between 0 and 1, bilinear with antialiasing.
+
+    A plane of one repeated channel comes back with that channel alone.
+    """
+    if pixels.stride(0) == 0:
+        pixels = pixels[:1]
+    rows = max(1, _STRIP_PIXELS // pixels.shape[2])
+    # Columns first, as PyTorch does it for the whole plane.
+    narrow = torch.cat(
+        [_resize(_unit(strip.to(device)), (strip.shape[1], side)) for strip in pixels.split(rows, 1)], 1
+    )
+    return _resize(narrow, (side, side))
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def _resize(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(plane.shape[-2:]) == size:
+        return plane
+    return F.interpolate(plane[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
