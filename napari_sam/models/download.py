@@ -129,9 +129,9 @@ class _Job(threading.Thread):
             path = _on_disk(self._info, self.stop)  # another process may have been faster
             if path is not None:
                 return path
-            begun = part.exists()
-            self._transfer_and_check(part, again=begun)
+            self._transfer_and_check(part)
             part.replace(target)
+            forget(part)
             if self._info.digest is not None:
                 remember(target, self._info.digest)
         return target
@@ -156,9 +156,9 @@ class _Job(threading.Thread):
         finally:
             lock.release()
 
-    def _transfer_and_check(self, part: Path, *, again: bool) -> None:
+    def _transfer_and_check(self, part: Path) -> None:
         assert self._info.url is not None
-        transfer(
+        pieces = transfer(
             self._info.url,
             part,
             expected=self._info.nbytes,
@@ -171,8 +171,8 @@ class _Job(threading.Thread):
                 os.fsync(file.fileno())
             return
         forget(part)
-        if again:  # its beginning was from another time, and may be what is wrong
-            self._transfer_and_check(part, again=False)
+        if pieces:  # which may not have belonged together
+            self._transfer_and_check(part)
             return
         raise ModelError(
             f"What was downloaded as {self._info.name} is not what was published (its checksum differs); "

@@ -67,7 +67,7 @@ class _Interrupted(Exception):
 
 
 def forget(part: Path) -> None:
-    """Delete what has arrived."""
+    """Delete what has arrived, and what was noted about it."""
     part.unlink(missing_ok=True)
     _origin_path(part).unlink(missing_ok=True)
 
@@ -80,7 +80,7 @@ def transfer(
     stop: threading.Event,
     report: Report,
     policy: Policy = PATIENT,
-) -> None:
+) -> bool:
     """Download into ``part`` until the file is complete.
 
     Parameters
@@ -96,6 +96,11 @@ def transfer(
         Gets the bytes that have arrived, and their final number or None.
     policy : Policy
 
+    Returns
+    -------
+    bool
+        Whether the file was put together from what several answers brought.
+
     Raises
     ------
     ModelError
@@ -110,8 +115,7 @@ def transfer(
         while True:
             before = _size(part)
             try:
-                _attempt(session, url, part, expected, stop, report, policy.timeout)
-                return
+                return _attempt(session, url, part, expected, stop, report, policy.timeout)
             except _Interrupted as reason:
                 failures = 0 if _size(part) > before else failures + 1
                 if failures >= policy.attempts:
@@ -128,20 +132,20 @@ def _attempt(
     stop: threading.Event,
     report: Report,
     timeout: float,
-) -> None:
+) -> bool:
     headers = {"Accept-Encoding": "identity", "User-Agent": f"napari-sam/{__version__}"}
     have, origin = _size(part), _read_origin(part)
     if origin is None or origin.url != url:
         have = 0
     elif have == expected:
-        return
+        return True
     elif have:
         headers |= {"Range": f"bytes={have}-", "If-Range": origin.validator}
     try:
         with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable and have:
                 if _content_range(response)[1] == have:
-                    return
+                    return True
                 forget(part)
                 raise _Interrupted("does not send the rest of the file")
             start, total = _what_is_sent(response)
@@ -158,6 +162,7 @@ def _attempt(
                 forget(part)
                 _write_origin(part, _Origin(url, _validator(response)))
             _write(response, part, start, total, stop, report)
+            return start > 0
     except requests.Timeout as error:
         raise _Interrupted("did not answer in time") from error
     except requests.exceptions.SSLError as error:
