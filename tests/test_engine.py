@@ -16,7 +16,6 @@ import napari_sam
 from napari_sam.errors import ImageError
 from napari_sam.inference.engine import Prediction, decode, encode, segment
 from napari_sam.inference.image import as_rgb
-from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.inference.resample import BACKGROUND_LOGIT
 from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
@@ -156,11 +155,9 @@ def test_many_objects_are_decoded_in_parts() -> None:
 
 
 def prediction_on(frame: tuple[float, ...], logits: Tensor, size: tuple[int, int]) -> Prediction:
-    output = MaskLogits(logits[None], torch.tensor([frame]), torch.zeros(1, len(logits)))
-    (masks,) = Mask.from_logits(output, size)
     side = float(max(size))
     return Prediction(
-        masks,
+        size,
         np.zeros(len(logits), np.float32),
         logits.numpy(),
         np.array(frame),

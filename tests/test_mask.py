@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from napari_sam.inference.mask import Mask
-from napari_sam.models.base import MaskLogits
 
 
 def blobs(seed: int, count: int, height: int, width: int) -> torch.Tensor:
@@ -20,10 +19,13 @@ def blobs(seed: int, count: int, height: int, width: int) -> torch.Tensor:
     return F.interpolate(coarse + offset, (height, width), mode="bicubic") + fine
 
 
-def masks_of(logits: torch.Tensor, frame: tuple[float, ...], shape: tuple[int, int]) -> list[Mask]:
-    output = MaskLogits(logits, torch.tensor([frame]), torch.zeros(logits.shape[:2]))
-    (masks,) = Mask.from_logits(output, shape)
-    return masks
+def masks_of(
+    logits: torch.Tensor,
+    frame: tuple[float, ...],
+    shape: tuple[int, int],
+    via: tuple[int, int] | None = None,
+) -> list[Mask]:
+    return [Mask.from_logits(one, frame, shape, via) for one in logits[0].numpy()]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,21 @@ def test_square_frame_is_what_torch_interpolates(shape: tuple[int, int], seed: i
     assert 0 < expected.sum() < expected.size or shape == (1, 1)
     for mask, reference in zip(masks, expected, strict=True):
         np.testing.assert_array_equal(mask.to_array(), reference)
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024), (600, 800), (700, 300), (1300, 1700), (2000, 50), (1, 1)])
+def test_two_steps_are_the_official_upsampling(shape: tuple[int, int]) -> None:
+    logits = blobs(0, 5, 256, 256)
+    scale = 1024 / max(shape)
+    via = (max(1, int(shape[0] * scale + 0.5)), max(1, int(shape[1] * scale + 0.5)))
+    padded = F.interpolate(logits, size=(1024, 1024), mode="bilinear", align_corners=False)
+    full = F.interpolate(padded[..., : via[0], : via[1]], size=shape, mode="bilinear", align_corners=False)
+    frame = (0, 0, 1024 * shape[1] / via[1], 1024 * shape[0] / via[0])
+    certain = full[0].abs().numpy() > 1e-5
+    for mask, expected, sure in zip(
+        masks_of(logits, frame, shape, via), full[0].numpy(), certain, strict=True
+    ):
+        np.testing.assert_array_equal(mask.to_array()[sure], (expected > 0)[sure])
 
 
 @settings(deadline=None)
@@ -80,21 +97,13 @@ def test_frame_beside_the_plane_is_empty(frame: tuple[float, ...]) -> None:
     assert mask == Mask.empty((20, 20))
 
 
-def test_one_list_per_object_in_order() -> None:
-    logits = torch.full((2, 3, 8, 8), -1.0)
+def test_boxes_of_a_window() -> None:
+    logits = torch.full((1, 3, 8, 8), -1.0)
     logits[0, 1, 2, 3] = 1
-    logits[1, 2] = 1
-    frames = torch.tensor([[0, 0, 8, 8], [8, 8, 16, 16]])
-    first, second = Mask.from_logits(MaskLogits(logits, frames, torch.zeros(2, 3)), (16, 16))
-    assert [m.box_xyxy for m in first] == [None, (3, 2, 3, 2), None]
-    assert [m.bbox_xywh for m in second] == [(0, 0, 0, 0), (0, 0, 0, 0), (8, 8, 8, 8)]
-
-
-def test_half_precision_logits() -> None:
-    logits = torch.full((1, 1, 4, 4), -1.0, dtype=torch.bfloat16)
-    logits[0, 0, 1, 1] = 1
-    (mask,) = masks_of(logits, (0, 0, 4, 4), (4, 4))
-    assert mask.area == 1
+    logits[0, 2] = 1
+    masks = masks_of(logits, (8, 8, 16, 16), (16, 16))
+    assert [m.box_xyxy for m in masks] == [None, (11, 10, 11, 10), (8, 8, 15, 15)]
+    assert [m.bbox_xywh for m in masks] == [(0, 0, 0, 0), (11, 10, 1, 1), (8, 8, 8, 8)]
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=6))

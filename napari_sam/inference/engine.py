@@ -31,8 +31,8 @@ class Prediction:
 
     Attributes
     ----------
-    masks : list of Mask
-        The C candidates.
+    shape : tuple of int
+        Height and width of the plane, in pixels.
     scores : ndarray, shape (C,), float32
         The predicted IoU of each.
     logits : ndarray, shape (C, h, w), float32
@@ -45,12 +45,21 @@ class Prediction:
         As in :class:`~napari_sam.models.base.MaskLogits`.
     """
 
-    masks: list[Mask]
+    shape: tuple[int, int]
     scores: NDArray[np.float32]
     logits: NDArray[np.float32]
     frame: NDArray[np.float64]
     low_res_frame: NDArray[np.float64]
     via: tuple[int, int] | None = None
+
+    @cached_property
+    def masks(self) -> list[Mask]:
+        """The C candidates."""
+        return [self.mask(index) for index in range(len(self.logits))]
+
+    def mask(self, index: int) -> Mask:
+        """One of the candidates: much less work than all of them."""
+        return Mask.from_logits(self.logits[index], self.frame, self.shape, self.via)
 
     @cached_property
     def low_res_logits(self) -> NDArray[np.float32]:
@@ -64,27 +73,43 @@ class Prediction:
         x0, y0, x1, y1 = self.low_res_frame
         share = (np.arange(LOW_RES_SIZE) + 0.5) / LOW_RES_SIZE
         y, x = y0 + share * (y1 - y0), x0 + share * (x1 - x0)
-        return self._read(y.astype(np.float32), x.astype(np.float32))
+        return self._logits_at(y.astype(np.float32), x.astype(np.float32))
 
     def full_logits(self) -> NDArray[np.float32]:
         """The logits of every pixel: shape (C, H, W), float32. The masks are where they are above 0."""
-        height, width = self.masks[0].shape
-        half = np.float32(0.5)
-        return self._read(
-            np.arange(height, dtype=np.float32) + half, np.arange(width, dtype=np.float32) + half
-        )
+        return self._logits_at(*self._pixels())
 
-    def _read(self, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits at all (y, x), background outside the frame."""
-        x0, y0, x1, y1 = frame = [float(edge) for edge in self.frame]
-        result = np.full((len(self.logits), len(y), len(x)), BACKGROUND_LOGIT)
-        rows, columns = np.flatnonzero((y >= y0) & (y < y1)), np.flatnonzero((x >= x0) & (x < x1))
-        if rows.size and columns.size:
-            inside = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-            result[:, *inside] = read_map(
-                self.logits, frame, y[inside[0]], x[inside[1]], self.masks[0].shape, self.via
-            )
+    def full_masks(self) -> NDArray[np.bool_]:
+        """The candidates as whole planes: shape (C, H, W), bool."""
+        result = np.zeros((len(self.logits), *self.shape), dtype=bool)
+        inside, values = self._read(*self._pixels())
+        np.greater(values, 0, out=result[:, *inside])
         return result
+
+    def _pixels(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The centres of all rows and columns, between pixel edges."""
+        height, width = (np.arange(side, dtype=np.float32) + np.float32(0.5) for side in self.shape)
+        return height, width
+
+    def _logits_at(self, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits at all (y, x), background outside the frame."""
+        inside, values = self._read(y, x)
+        if values.shape[1:] == (len(y), len(x)):
+            return values
+        result = np.full((len(self.logits), len(y), len(x)), BACKGROUND_LOGIT)
+        result[:, *inside] = values
+        return result
+
+    def _read(
+        self, y: NDArray[np.float32], x: NDArray[np.float32]
+    ) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
+        """Which of all (y, x) lie in the frame, and the logits there."""
+        x0, y0, x1, y1 = frame = [float(edge) for edge in self.frame]
+        rows, columns = np.flatnonzero((y >= y0) & (y < y1)), np.flatnonzero((x >= x0) & (x < x1))
+        if not (rows.size and columns.size):
+            return (slice(0), slice(0)), np.zeros((len(self.logits), 0, 0), dtype=np.float32)
+        inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return inside, read_map(self.logits, frame, y[inside[0]], x[inside[1]], self.shape, self.via)
 
 
 @dataclass(frozen=True)
@@ -251,9 +276,7 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
         predictions = decode(model, embedding, [prompts[i] for i in chosen], multimask=ambiguous)
         for index, prediction in zip(chosen, predictions, strict=True):
             best = int(np.argmax(prediction.scores))
-            segments[index] = Segment(
-                prediction.masks[best], float(prediction.scores[best]), prediction, best
-            )
+            segments[index] = Segment(prediction.mask(best), float(prediction.scores[best]), prediction, best)
     return [segments[index] for index in range(len(prompts))]
 
 
@@ -261,14 +284,10 @@ def _predictions(output: MaskLogits, embedding: Embedding, size: tuple[int, int]
     """Split the output for a batch, with masks on a plane of `size`."""
     encoded = embedding.original_size
     scale = torch.tensor([size[1] / encoded[1], size[0] / encoded[0]] * 2, dtype=torch.float64)
-    frames = output.frames.detach().cpu().double() * scale
+    frames = (output.frames.detach().cpu().double() * scale).numpy()
     low_res_frame = np.array(embedding.low_res_frame) * scale.numpy()
-    host = MaskLogits(
-        output.logits.detach().float().cpu(), frames, output.scores.detach().float().cpu(), output.via
-    )
-    masks = Mask.from_logits(host, size)
-    logits, scores = host.logits.numpy(), host.scores.numpy()
+    logits, scores = (t.detach().float().cpu().numpy() for t in (output.logits, output.scores))
     return [
-        Prediction(masks[b], scores[b], logits[b], frames[b].numpy(), low_res_frame, output.via)
-        for b in range(len(masks))
+        Prediction(size, scores[b], logits[b], frames[b], low_res_frame, output.via)
+        for b in range(len(logits))
     ]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.inference.resample import read_map
-
-if TYPE_CHECKING:
-    from napari_sam.models.base import MaskLogits
 
 __all__ = ["Mask"]
 
@@ -104,8 +101,14 @@ class Mask:
         return cls(mask.origin, mask.bits.copy(), mask.shape)
 
     @classmethod
-    def from_logits(cls, output: MaskLogits, shape: tuple[int, int]) -> list[list[Mask]]:
-        """The masks of a decoder's output, at the full size of the plane.
+    def from_logits(
+        cls,
+        logits: NDArray[np.float32],
+        frame: Sequence[float] | NDArray[np.float64],
+        shape: tuple[int, int],
+        via: tuple[int, int] | None = None,
+    ) -> Mask:
+        """The mask of one of a decoder's logit maps, at the full size of the plane.
 
         Interpolation is bilinear, pixel centres to pixel centres, and foreground is where the interpolated
         logit is greater than 0, as in Segment Anything (Kirillov et al. 2023, appendix A). A pixel can only
@@ -114,29 +117,26 @@ class Mask:
 
         Parameters
         ----------
-        output : MaskLogits
-            For B objects with C candidates each, on any device.
+        logits : ndarray, shape (h, w), float32
+        frame : sequence of float
+            The rectangle x0, y0, x1, y1 of the plane that the map covers, between pixel edges.
         shape : tuple of int
             Height and width of the plane, in pixels.
-
-        Returns
-        -------
-        list of list of Mask
-            C masks for each of the B objects.
+        via : tuple of int, optional
+            As in :class:`~napari_sam.models.base.MaskLogits`.
         """
-        logits = output.logits.detach().float().cpu().numpy()
-        frames = output.frames.detach().double().cpu().numpy()
         positive = logits > 0
-        rows, columns = np.asarray(positive.any(axis=3)), np.asarray(positive.any(axis=2))
-        return [
-            [
-                _mask_in_frame(
-                    logits[b, c], frames[b], _extent(rows[b, c]), _extent(columns[b, c]), shape, output.via
-                )
-                for c in range(logits.shape[1])
-            ]
-            for b in range(logits.shape[0])
-        ]
+        rows, columns = _extent(positive.any(axis=1)), _extent(positive.any(axis=0))
+        if rows is None or columns is None:
+            return cls.empty(shape)
+        x0, y0, x1, y1 = edges = [float(edge) for edge in frame]
+        # A pixel reads cells of a grid in between that lie up to one of its steps away.
+        margin_y, margin_x = (0.0, 0.0) if via is None else (shape[0] / via[0], shape[1] / via[1])
+        y = _pixels(rows, y0, y1, logits.shape[0], shape[0], margin_y)
+        x = _pixels(columns, x0, x1, logits.shape[1], shape[1], margin_x)
+        if y.size == 0 or x.size == 0:
+            return cls.empty(shape)
+        return cls((int(y[0]), int(x[0])), read_map(logits, edges, y, x, shape, via) > 0, shape)
 
     def to_array(self) -> NDArray[np.bool_]:
         """The whole plane: shape (H, W), bool."""
@@ -193,25 +193,3 @@ def _pixels(
     start = max(np.floor(first), np.ceil(low - 0.5), 0)
     stop = min(np.ceil(last), np.ceil(high - 0.5), side)
     return np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
-
-
-def _mask_in_frame(
-    logits: NDArray[np.float32],
-    frame: NDArray[np.float64],
-    rows: tuple[int, int] | None,
-    columns: tuple[int, int] | None,
-    shape: tuple[int, int],
-    via: tuple[int, int] | None,
-) -> Mask:
-    """One mask from its logits, given the extent of their positive cells."""
-    if rows is None or columns is None:
-        return Mask.empty(shape)
-    x0, y0, x1, y1 = edges = [float(edge) for edge in frame]
-    # A pixel reads cells of a grid in between that lie up to one of its steps away.
-    margin_y, margin_x = (0.0, 0.0) if via is None else (shape[0] / via[0], shape[1] / via[1])
-    y = _pixels(rows, y0, y1, logits.shape[0], shape[0], margin_y)
-    x = _pixels(columns, x0, x1, logits.shape[1], shape[1], margin_x)
-    if y.size == 0 or x.size == 0:
-        return Mask.empty(shape)
-    values = read_map(logits, edges, y, x, shape, via)
-    return Mask((int(y[0]), int(x[0])), values > 0, shape)

@@ -179,7 +179,7 @@ class SamPredictor:
             raise PromptError("Points were given without labels: give point_labels, 1 or 0 for each point.")
         prompts = Prompts.create(size, point_coords, point_labels, box, mask_input)
         (prediction,) = self._decode([prompts], multimask_output)
-        masks = prediction.full_logits() if return_logits else _full(prediction)
+        masks = prediction.full_logits() if return_logits else prediction.full_masks()
         return masks, prediction.scores, prediction.low_res_logits
 
     def predict_torch(
@@ -251,7 +251,7 @@ class SamPredictor:
         scores = np.empty((count, candidates), dtype=np.float32)
         low_res = np.empty((count, candidates, LOW_RES_SIZE, LOW_RES_SIZE), dtype=np.float32)
         for b, prediction in enumerate(predictions):
-            masks[b] = prediction.full_logits() if return_logits else _full(prediction)
+            masks[b] = prediction.full_logits() if return_logits else prediction.full_masks()
             scores[b] = prediction.scores
             low_res[b] = prediction.low_res_logits
         on_device = [torch.from_numpy(array).to(self.device) for array in (masks, scores, low_res)]
@@ -286,7 +286,3 @@ class SamPredictor:
     def _decode(self, prompts: list[Prompts], multimask: bool) -> list[Prediction]:
         embedding, size = self._image()
         return decode(self.model, embedding, prompts, multimask, size=size)
-
-
-def _full(prediction: Prediction) -> NDArray[np.bool_]:
-    return np.stack([mask.to_array() for mask in prediction.masks])

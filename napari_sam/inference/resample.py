@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 __all__ = ["BACKGROUND_LOGIT", "bilinear", "read_map", "taps"]
@@ -95,15 +96,15 @@ def bilinear(logits: NDArray[np.float32], rows: Taps, columns: Taps) -> NDArray[
     -------
     ndarray, shape (..., len(rows), len(columns)), float32
     """
-    top, bottom, top_weight, bottom_weight = rows
-    left, right, left_weight, right_weight = columns
+    (top, bottom, top_weight, bottom_weight), (left, right, left_weight, right_weight) = (
+        tuple(torch.from_numpy(array) for array in taps_of_axis) for taps_of_axis in (rows, columns)
+    )
     # Only the map's rows between the first and the last that are read are widened.
-    start, stop = top[0], bottom[-1] + 1
-    used = logits[..., start:stop, :]
-    wide = used[..., left] * left_weight + used[..., right] * right_weight
-    result = wide[..., top - start, :]
-    result *= top_weight[:, np.newaxis]
-    lower = wide[..., bottom - start, :]
-    lower *= bottom_weight[:, np.newaxis]
-    result += lower
-    return result
+    start = int(top[0])
+    used = torch.from_numpy(logits)[..., start : int(bottom[-1]) + 1, :]
+    wide = used.index_select(-1, left).mul_(left_weight)
+    wide += used.index_select(-1, right).mul_(right_weight)
+    result = wide.index_select(-2, top - start).mul_(top_weight[:, None])
+    result += wide.index_select(-2, bottom - start).mul_(bottom_weight[:, None])
+    interpolated: NDArray[np.float32] = result.numpy()
+    return interpolated
