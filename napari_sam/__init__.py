@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_sam.inference.predictor import SamPredictor
     from napari_sam.models import load_model, sam_model_registry
-    from napari_sam.ui.controller import annotate
+    from napari_sam.ui.scripting import annotate
 
 __version__ = "0.1.0"
 
@@ -20,7 +20,7 @@ __all__ = ["SamPredictor", "__version__", "annotate", "load_model", "sam_model_r
 
 _HOMES = {
     "SamPredictor": "napari_sam.inference.predictor",
-    "annotate": "napari_sam.ui.controller",
+    "annotate": "napari_sam.ui.scripting",
     "load_model": "napari_sam.models",
     "sam_model_registry": "napari_sam.models",
 }

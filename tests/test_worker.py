@@ -75,6 +75,18 @@ def test_different_kinds_keep_their_order(worker: Worker) -> None:
     assert got == ["gate", "new encode", "decode"]
 
 
+def test_what_is_to_be_first_does_not_wait(worker: Worker) -> None:
+    gate, got = Gate("gate"), []
+    worker.submit("gate", gate, got.append)
+    assert gate.started.wait(WAIT)
+    worker.submit("encode", lambda: "encode", got.append)
+    worker.submit("load", lambda: "old load", got.append)
+    worker.submit("load", lambda: "new load", got.append, first=True)
+    gate.release.set()
+    assert worker.wait_idle(WAIT)
+    assert got == ["gate", "new load", "encode"]
+
+
 def test_cancelled_requests_are_not_heard_of_again(worker: Worker) -> None:
     gate, got = Gate("cancelled while running"), []
     worker.submit("a", gate, got.append, got.append)

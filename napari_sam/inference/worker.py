@@ -79,6 +79,8 @@ class Worker:
         fn: Callable[[], T],
         on_done: Callable[[T], None],
         on_error: Callable[[Exception], None] | None = None,
+        *,
+        first: bool = False,
     ) -> None:
         """Run `fn` in the thread, then `on_done` with its result.
 
@@ -92,6 +94,8 @@ class Worker:
             Called in the worker's thread with what `fn` returned.
         on_error : callable, optional
             Called in the worker's thread with the exception that `fn` raised; by default it is logged.
+        first : bool, default False
+            Before all that is waiting.
 
         Raises
         ------
@@ -102,7 +106,11 @@ class Worker:
         with queue.changed:
             if queue.closed:
                 raise RuntimeError("The worker is closed: make a new one.")
-            queue.waiting[key] = _Job(key, fn, on_done, on_error)
+            job = _Job(key, fn, on_done, on_error)
+            if first:
+                queue.waiting = {key: job, **{k: j for k, j in queue.waiting.items() if k != key}}
+            else:
+                queue.waiting[key] = job
             if self._thread is None:
                 self._thread = threading.Thread(target=_loop, args=(queue,), name=self._name, daemon=True)
                 self._thread.start()

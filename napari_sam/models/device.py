@@ -9,7 +9,7 @@ import torch
 
 from napari_sam.errors import DeviceError
 
-__all__ = ["available_devices", "pick_device", "pick_dtype"]
+__all__ = ["available_devices", "free_memory", "pick_device", "pick_dtype"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -93,6 +93,21 @@ def pick_dtype(
     if dtype not in _DTYPES:
         raise DeviceError(f"{dtype!r} is not a precision; use 'auto' or one of {sorted(_DTYPES)}.")
     return _DTYPES[dtype]
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device, or None where it does not say.
+
+    Examples
+    --------
+    >>> free_memory(torch.device("cpu")) > 0
+    True
+    """
+    if device.type == "cpu":
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def _gpu_has_bfloat16(device: torch.device) -> bool:

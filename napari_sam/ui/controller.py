@@ -16,20 +16,21 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_sam.annotation import Plane
-from napari_sam.errors import ImageError, NapariSamError, PromptError
+from napari_sam.errors import DownloadCancelled, ImageError, NapariSamError, PromptError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.ui import coordinates, status
 from napari_sam.ui.layers import NEGATIVE, POSITIVE, refusal, unwrap
 from napari_sam.ui.segmenter import Loaded, ModelChoice
 from napari_sam.ui.session import Result, Session
+from napari_sam.ui.switching import ModelSwitch
 from napari_sam.ui.work import Work
 
 if TYPE_CHECKING:
     import napari
     from napari.components import ViewerModel
 
-__all__ = ["Controller", "annotate"]
+__all__ = ["Controller"]
 
 _SETTLE_MS = 120
 """A slider or contrast limits have to rest this long before the plane is embedded."""
@@ -38,15 +39,15 @@ _SETTLE_MS = 120
 class Controller:
     """Connects one viewer, one image at a time, the document and the worker.
 
-    Use it from the GUI's thread. :func:`annotate` makes one together with its widget.
+    Use it from the GUI's thread. :func:`napari_sam.annotate` makes one together with its widget.
 
     Parameters
     ----------
     viewer : napari.Viewer
-    model : str, default "nano"
-        A name of `napari_sam.models.available_models`.
-    device : str, default "auto"
-        "auto", "cpu", "cuda:0", "mps", ...
+    choice : ModelChoice
+        The model to begin with, and its device.
+    download : bool, default True
+        Download that model if need be; else begin with the one that is part of the package.
     """
 
     changed = Signal()
@@ -56,15 +57,15 @@ class Controller:
     """It is over; a view should stop listening."""
 
     loaded = Signal(Loaded)
-    """The model is ready; says which models and devices there are."""
+    """A model is ready; says which devices there are."""
 
-    def __init__(self, viewer: napari.Viewer, model: str = "nano", device: str = "auto") -> None:
+    def __init__(self, viewer: napari.Viewer, choice: ModelChoice, *, download: bool = True) -> None:
         self.viewer: ViewerModel = unwrap(viewer)
         self.session: Session | None = None
         self.device = ""
-        self._work = Work(ModelChoice(model, device))
+        self._work = Work(choice)
         self._work.requests.changed.connect(self.changed.emit)
-        self._work.loaded.connect(self._on_loaded)
+        self._work.warned.connect(self._on_warned)
         self._work.segmented.connect(self._on_segmented)
         self._work.failed.connect(self._on_failed)
         self._results: list[Result] = []
@@ -77,14 +78,17 @@ class Controller:
         # After napari itself, which may still be busy with the removal.
         self.viewer.layers.events.removed.connect(self._on_removed, position="last")
         self.viewer.layers.selection.events.active.connect(self._on_active)
-        self._work.load()
+        self.models.changed.connect(self.changed.emit)
+        self.models.told.connect(self._on_told)
+        self.models.loaded.connect(self._on_loaded)
+        self.models.choose(choice, download=download)
 
     # Choosing
 
     @property
-    def choice(self) -> ModelChoice:
-        """The model and the device that were asked for."""
-        return self._work.choice
+    def models(self) -> ModelSwitch:
+        """Which model segments, and which one is on its way."""
+        return self._work.models
 
     @property
     def image(self) -> Image | None:
@@ -134,11 +138,13 @@ class Controller:
         return True
 
     def set_model(self, choice: ModelChoice) -> None:
-        """Use another model or device from now on, for the current object, too."""
-        if choice != self._work.choice:
-            self._work.choice, self.device, self._notice = choice, "", ""
-            self._work.load()
-            self._look_again()
+        """Use another model or device, for the current object, too.
+
+        It is downloaded if need be; until it is there, the one before goes on. All objects stay.
+        """
+        if not self.models.is_on(choice):
+            self._notice = ""
+            self.models.choose(choice)
 
     def _enter(self, image: Image, result: Result) -> None:
         if result not in self._results:
@@ -303,7 +309,9 @@ class Controller:
             If something that was asked for failed.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        while not self.closed and (self.busy or self._soon.isActive() or self._settled.isActive()):
+        while not self.closed and (
+            self.busy or self.models.busy or self._soon.isActive() or self._settled.isActive()
+        ):
             if end is not None and time.monotonic() > end:
                 return False
             QApplication.processEvents()
@@ -423,6 +431,15 @@ class Controller:
     def _on_loaded(self, loaded: Loaded) -> None:
         self.device = loaded.device
         self.loaded.emit(loaded)
+        self._look_again()
+
+    def _on_warned(self, sentence: str, device: str) -> None:
+        self.device = device
+        self._tell(sentence)
+
+    def _on_told(self, sentence: str) -> None:
+        self._notice = sentence
+        self.changed.emit()
 
     def _on_segmented(self, mask: Mask) -> None:
         # An object of an image that was left meanwhile says nothing about what is shown now.
@@ -430,6 +447,9 @@ class Controller:
             self._notice = status.NOTHING_FOUND if mask.is_empty else ""
 
     def _on_failed(self, error: Exception) -> None:
+        if isinstance(error, DownloadCancelled) and self.models.ready:
+            self._on_told(str(error))
+            return
         self._failure = error
         expected = isinstance(error, NapariSamError)
         sentence = str(error) if expected else f"Something unexpected failed: {type(error).__name__}: {error}"
@@ -450,43 +470,3 @@ def _timer(milliseconds: int, function: Callable[[], None]) -> QTimer:
     timer.setInterval(milliseconds)
     timer.timeout.connect(function)
     return timer
-
-
-def annotate(
-    viewer: napari.Viewer, image_layer: Image | None = None, model: str = "nano", device: str = "auto"
-) -> Controller:
-    """Open the widget in a viewer, and drive it from a script.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-    image_layer : napari.layers.Image, optional
-        The image to segment; the selected one if not given.
-    model : str, default "nano"
-        A name of `napari_sam.models.available_models`.
-    device : str, default "auto"
-        "auto", "cpu", "cuda:0", "mps", ...
-
-    Returns
-    -------
-    Controller
-        What is done through it shows in the widget and can be continued there by hand, and the other way
-        round.
-
-    Examples
-    --------
-    >>> import napari, napari_sam
-    >>> from skimage.data import coins
-    >>> viewer = napari.Viewer()                                          # doctest: +SKIP
-    >>> session = napari_sam.annotate(viewer, viewer.add_image(coins()))  # doctest: +SKIP
-    >>> session.add_point((90, 215))                                      # doctest: +SKIP
-    >>> session.accept()                                                  # doctest: +SKIP
-    >>> session.add_box((170, 40), (225, 100))                            # doctest: +SKIP
-    >>> session.labels.max()                                              # doctest: +SKIP
-    2
-    """
-    from napari_sam.ui.widget import SegmentWidget
-
-    widget = SegmentWidget(viewer, image=image_layer, model=model, device=device)
-    viewer.window.add_dock_widget(widget, name="Segment (napari-sam)", area="right")
-    return widget.controller

@@ -1,4 +1,4 @@
-"""What the GUI asks of the worker, and what it still waits for."""
+"""What the GUI asks of a worker, and what it still waits for."""
 
 from __future__ import annotations
 
@@ -23,17 +23,24 @@ class Requests:
     Requests with the same key replace each other while they wait, as in
     :class:`~napari_sam.inference.worker.Worker`. Nothing starts before the event loop turns: importing torch
     would slow down whoever is building a window.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread.
     """
 
     changed = Signal()
     """Something else is being done, or nothing any more."""
 
-    def __init__(self) -> None:
-        self._worker = Worker("napari-sam widget")
+    def __init__(self, name: str) -> None:
+        self._worker = Worker(name)
         self._bridge = Bridge()
         self._serials = count()
-        self._pending: dict[Hashable, tuple[int, str]] = {}
-        self._held: list[Callable[[], None]] | None = []
+        self._pending: dict[Hashable, int] = {}
+        # What is still to be sent, in order; those that are first need not wait for `release`.
+        self._held: dict[Hashable, tuple[bool, Callable[[], None]]] = {}
+        self._started, self._on_hold = False, False
         QTimer.singleShot(0, self._start)
         self.doing = ""
         self.closed = False
@@ -43,9 +50,13 @@ class Requests:
         """Whether results are still to come."""
         return bool(self._pending)
 
-    def pending(self, key: Hashable) -> bool:
-        """Whether the result for this key is still to come."""
-        return key in self._pending
+    def pending(self, *keys: Hashable) -> bool:
+        """Whether the result for any of these keys is still to come."""
+        return any(key in self._pending for key in keys)
+
+    def pending_beside(self, key: Hashable) -> bool:
+        """Whether the result for any other key is still to come."""
+        return any(other != key for other in self._pending)
 
     def submit(
         self,
@@ -54,20 +65,22 @@ class Requests:
         function: Callable[[], T],
         on_done: Callable[[T], Any],
         on_error: Callable[[Exception], Any],
+        *,
+        first: bool = False,
     ) -> None:
         """Run `function` in the thread, then one of the callbacks in the GUI's.
 
-        Meanwhile, `saying` says what is being done.
+        Meanwhile, `saying` says what is being done. With `first`, it runs before all that is waiting, even
+        while the others are on hold.
         """
-        serial = next(self._serials)
-        self._pending[key] = serial, saying
+        serial = self._pending[key] = next(self._serials)
 
         def run() -> T:
-            self._bridge.call(lambda: self._say(saying))
+            self.post(lambda: self._say(saying))
             return function()
 
         def deliver(callback: Callable[[Any], Any], result: Any) -> None:
-            if self._pending.get(key, (None,))[0] == serial:
+            if self._pending.get(key) == serial:
                 del self._pending[key]
             if not self._pending:
                 self.doing = ""
@@ -78,18 +91,37 @@ class Requests:
             self._worker.submit(
                 key,
                 run,
-                lambda result: self._bridge.call(lambda: deliver(on_done, result)),
-                lambda error: self._bridge.call(lambda: deliver(on_error, error)),
+                lambda result: self.post(lambda: deliver(on_done, result)),
+                lambda error: self.post(lambda: deliver(on_error, error)),
+                first=first,
             )
 
-        if self._held is None:
-            send()
-        else:
-            self._held.append(send)
+        self._held[key] = first, send
+        self._send_held()
         self.changed.emit()
+
+    def post(self, function: Callable[[], Any]) -> None:
+        """Run a function in the GUI's thread, whichever thread asks for it."""
+        self._bridge.call(function)
+
+    def hold(self) -> None:
+        """Let requests wait until `release`, except those that are first."""
+        self._on_hold = True
+
+    def release(self) -> None:
+        """Send what was on hold."""
+        self._on_hold = False
+        self._send_held()
+
+    def drop_held(self) -> None:
+        """Forget what is on hold."""
+        for key, (first, _) in list(self._held.items()):
+            if not first:
+                self.cancel(key)
 
     def cancel(self, key: Hashable) -> None:
         """Forget a request."""
+        self._held.pop(key, None)
         self._worker.cancel(key)
         if self._pending.pop(key, None) is not None:
             self.changed.emit()
@@ -98,13 +130,20 @@ class Requests:
         """Forget everything; the thread ends as soon as what it is doing is done."""
         self.closed = True
         self._pending.clear()
+        self._held.clear()
         self._worker.close(timeout=0)
         self._bridge.close()
 
     def _start(self) -> None:
-        held, self._held = self._held or [], None
-        if not self.closed:
-            for send in held:
+        self._started = True
+        self._send_held()
+
+    def _send_held(self) -> None:
+        if self.closed or not self._started:
+            return
+        for key, (first, send) in list(self._held.items()):
+            if first or not self._on_hold:
+                del self._held[key]
                 send()
 
     def _say(self, saying: str) -> None:

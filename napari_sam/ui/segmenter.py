@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from napari_sam.errors import DeviceError, ModelError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
+from napari_sam.models.zoo import ZOO
 from napari_sam.ui.plane import View
 
 if TYPE_CHECKING:
@@ -19,12 +24,19 @@ __all__ = ["EmbeddingCache", "Loaded", "ModelChoice", "Segmenter"]
 CACHE_BYTES = 512 * 2**20
 """Memory for image embeddings per widget: 512 MiB."""
 
+T = TypeVar("T")
+
 
 class ModelChoice(NamedTuple):
     """Which model to use and where."""
 
     name: str
     device: str
+
+    @property
+    def label(self) -> str:
+        """The model's name, or that of its checkpoint's file."""
+        return self.name if self.name in ZOO else Path(self.name).name
 
 
 class EmbeddingCache:
@@ -58,6 +70,11 @@ class EmbeddingCache:
             self._held.popitem(last=False)
         return embedding
 
+    def replace(self, function: Callable[[Embedding], Embedding]) -> None:
+        """Keep what the function makes of each instead."""
+        for key, embedding in self._held.items():
+            self._held[key] = function(embedding)
+
     def clear(self) -> None:
         """Forget all."""
         self._held.clear()
@@ -65,26 +82,43 @@ class EmbeddingCache:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became known with the model."""
+    """What became known with the model.
+
+    Attributes
+    ----------
+    device : str
+        Where the model is.
+    devices : list of str
+        Where it could be.
+    """
 
     device: str
-    models: list[str]
     devices: list[str]
 
 
 class Segmenter:
-    """Loads the model when it is first needed, embeds planes and segments objects.
+    """Holds a model, embeds planes and segments objects.
 
     Not thread-safe, and importing torch takes seconds: call it from one worker thread.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Called in that thread, when a device fails or is short of memory, with one sentence and the device
+        that is used from then on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str, str], Any] = lambda *_: None) -> None:
+        self._tell = tell
         self._choice: ModelChoice | None = None
         self._model: PromptableModel | None = None
         self._embeddings = EmbeddingCache()
 
     def load(self, choice: ModelChoice) -> Loaded:
         """Have the chosen model ready.
+
+        The one before stays until the new one is there if twice the latter's weights fit into the memory that
+        is free; it is kept, or loaded again, if the new one cannot be loaded.
 
         Raises
         ------
@@ -93,33 +127,110 @@ class Segmenter:
         """
         from napari_sam import models
 
-        model = self._ready(choice)
-        return Loaded(str(model.device), models.available_models(), models.available_devices())
+        if self._model is None or choice != self._choice:
+            before = self._choice
+            if not _fits_beside(choice):
+                self._forget()
+            try:
+                model = self._loaded(choice)
+            except Exception:
+                if self._model is None and before is not None:
+                    # What is wrong with the new one is the news, whatever comes of this.
+                    with suppress(Exception):
+                        self._model = models.load_model(before.name, device=before.device)
+                        self._choice = before
+                raise
+            self._forget()
+            self._model, self._choice = model, choice
+        return Loaded(str(self._model.device), models.available_devices())
 
-    def embed(self, choice: ModelChoice, view: View) -> None:
-        """Have the embedding of a view ready."""
-        self._embedding(choice, view)
+    def embed(self, view: View, abandoned: threading.Event) -> None:
+        """Have the embedding of a view ready, unless nobody wants it any more."""
+        from napari_sam.inference.abandon import Abandoned, abandonable
 
-    def segment(self, choice: ModelChoice, view: View, prompts: Prompts) -> tuple[Mask, float]:
+        with suppress(Abandoned), abandonable(self._ready(), abandoned):
+            self._computed(lambda: self._embedding(view))
+
+    def segment(self, view: View, prompts: Prompts) -> tuple[Mask, float]:
         """The mask of one object and its predicted IoU."""
         from napari_sam.inference import engine
 
-        result = engine.segment(self._ready(choice), self._embedding(choice, view), prompts)
+        result = self._computed(lambda: engine.segment(self._ready(), self._embedding(view), prompts))
         return result.mask, result.score
 
-    def _ready(self, choice: ModelChoice) -> PromptableModel:
-        from napari_sam.models import load_model
-
-        if self._model is None or choice != self._choice:
-            # The old one goes first, so that there is never memory for two.
-            self._model = self._choice = None
-            self._embeddings.clear()
-            self._model = load_model(choice.name, device=choice.device)
-            self._choice = choice
-        return self._model
-
-    def _embedding(self, choice: ModelChoice, view: View) -> Embedding:
+    def _embedding(self, view: View) -> Embedding:
         from napari_sam.inference import engine
 
-        model = self._ready(choice)
-        return self._embeddings.get(view.key, lambda: engine.encode(model, view.pixels()))
+        return self._embeddings.get(view.key, lambda: engine.encode(self._ready(), view.pixels()))
+
+    def _ready(self) -> PromptableModel:
+        if self._model is None:
+            raise ModelError("No model is loaded: choose one.")
+        return self._model
+
+    def _loaded(self, choice: ModelChoice) -> PromptableModel:
+        from napari_sam.models import load_model
+
+        try:
+            return load_model(choice.name, device=choice.device)
+        except (DeviceError, MemoryError):
+            if self._model is None:
+                raise
+        # Perhaps there is room without the old one.
+        self._forget()
+        return load_model(choice.name, device=choice.device)
+
+    def _forget(self) -> None:
+        self._model = self._choice = None
+        self._embeddings.clear()
+
+    def _computed(self, attempt: Callable[[], T]) -> T:
+        """Compute with all that can be done about a device that fails."""
+        from napari_sam.inference.fallback import on_device_of, telling
+
+        before = str(self._ready().device)
+        with telling(lambda sentence: self._tell(sentence, str(self._ready().device))):
+            try:
+                result = attempt()
+            except DeviceError as error:
+                self._make_room(error)
+                result = attempt()
+        model = self._ready()
+        if str(model.device) != before:
+            self._embeddings.replace(lambda embedding: on_device_of(model, embedding))
+        return result
+
+    def _make_room(self, error: DeviceError) -> None:
+        """Give up what can be had again; raises the error if there is nothing."""
+        from napari_sam.models import load_model
+
+        model, choice = self._ready(), self._choice
+        if model.device.type != "cpu" and choice is not None:
+            # A device that lost the weights.
+            failed = str(model.device)
+            del model
+            self._forget()
+            self._model, self._choice = load_model(choice.name, device="cpu"), choice
+            self._tell(f"The device {failed} failed: {choice.label} was loaded again on the CPU.", "cpu")
+        elif len(self._embeddings):
+            self._embeddings.clear()
+        else:
+            raise error
+
+
+def _fits_beside(choice: ModelChoice) -> bool:
+    """Whether there is memory for a new model beside the old one.
+
+    Its file is read before its network is filled: that makes twice the weights on the host, once on the
+    device.
+    """
+    from napari_sam.models.device import free_memory, pick_device
+
+    if choice.name in ZOO:
+        nbytes = ZOO[choice.name].weights_nbytes
+    else:
+        path = Path(choice.name)
+        nbytes = path.stat().st_size if path.is_file() else 0
+    device = pick_device(choice.device)
+    host, there = free_memory(pick_device("cpu")), free_memory(device)
+    return (host is None or host > 2 * nbytes) and (there is None or there > nbytes)

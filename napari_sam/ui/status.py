@@ -30,6 +30,8 @@ def describe(controller: Controller) -> str:
     if controller.notice:
         return controller.notice
     current, plane = session.document.current, session.plane
+    if (download := controller.models.download) is not None and not controller.models.ready:
+        return f"{download.name} is being downloaded. You can click already: the masks come when it is there."
     if controller.encoding:
         return f"{controller.doing or 'Starting'}… You can click already."
     if controller.busy:

@@ -25,10 +25,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam.ui import samples
+from napari_sam.ui import preferences, samples
 from napari_sam.ui.actions import ACCEPT, BOX, POLARITY, REJECT, keys
 from napari_sam.ui.controller import Controller
+from napari_sam.ui.download_row import DownloadRow
 from napari_sam.ui.layers import NEGATIVE, POSITIVE, unwrap
+from napari_sam.ui.model_combo import ModelCombo
 from napari_sam.ui.segmenter import Loaded, ModelChoice
 
 __all__ = ["SegmentWidget"]
@@ -45,23 +47,28 @@ class SegmentWidget(QWidget):
     napari_viewer : napari.Viewer
     image : napari.layers.Image, optional
         Begin with this image; with the selected or the topmost one if not given.
-    model, device : str
-        Begin with these.
+    model, device : str, optional
+        Begin with these; a model that is not on disk is downloaded. If not given, those of napari's
+        Preferences, and nothing is downloaded before the user asks for it.
     """
 
     def __init__(
         self,
         napari_viewer: napari.viewer.Viewer,
         image: Image | None = None,
-        model: str = "nano",
-        device: str = "auto",
+        model: str | None = None,
+        device: str | None = None,
     ) -> None:
         super().__init__()
-        self.controller = Controller(napari_viewer, model, device)
+        preferred = preferences.first_choice()
+        choice = ModelChoice(model or preferred.name, device or preferred.device)
+        self.controller = Controller(napari_viewer, choice, download=model is not None)
         self._viewer = self.controller.viewer
-        self._build(model, device)
+        self._build(choice.device)
         self.controller.changed.connect(self._refresh)
         self.controller.loaded.connect(self._on_loaded)
+        self.controller.models.on_disk_changed.connect(self.model_combo.mark_on_disk)
+        self.controller.models.look_on_disk()
         for event in self._list_events():
             event.connect(self._on_layers)
         keys.open(self.controller)
@@ -79,18 +86,21 @@ class SegmentWidget(QWidget):
 
     # Building
 
-    def _build(self, model: str, device: str) -> None:
+    def _build(self, device: str) -> None:
         self.image_combo = _combo("The image to segment, as it is displayed.")
-        self.model_combo = _combo("The network that segments.")
+        self.model_combo = ModelCombo()
+        self.model_combo.setMinimumContentsLength(12)
+        self.model_combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.device_combo = _combo("Where the network runs.")
         self.result_combo = _combo("Where the objects go. What is in an existing layer is never overwritten.")
-        self.model_combo.addItem(model)
         self.device_combo.addItems(list(dict.fromkeys(["auto", device, "cpu"])))
         self.device_combo.setCurrentText(device)
         self.image_combo.activated.connect(self._choose_image)
         self.result_combo.activated.connect(self._choose_result)
-        self.model_combo.activated.connect(self._choose_model)
-        self.device_combo.activated.connect(self._choose_model)
+        self.model_combo.picked.connect(self._choose_model)
+        self.device_combo.activated.connect(self._choose_device)
+        self.download_row = DownloadRow()
+        self.download_row.cancelled.connect(self.controller.models.cancel_download)
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -141,6 +151,7 @@ class SegmentWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setSpacing(8)
         layout.addLayout(form)
+        layout.addWidget(self.download_row)
         layout.addLayout(tool_row)
         layout.addLayout(decide_row)
         layout.addWidget(self.progress)
@@ -159,10 +170,18 @@ class SegmentWidget(QWidget):
         self.controller.set_result(self.result_combo.currentData())
         self._on_layers()
 
-    def _choose_model(self) -> None:
-        self.controller.set_model(
-            ModelChoice(self.model_combo.currentText(), self.device_combo.currentText())
-        )
+    def _choose_model(self, name: str) -> None:
+        self.controller.set_model(ModelChoice(name, self.device_combo.currentText()))
+        self._refresh()
+
+    def _choose_device(self) -> None:
+        self.controller.set_model(self._choice._replace(device=self.device_combo.currentText()))
+
+    @property
+    def _choice(self) -> ModelChoice:
+        """The model that the user asked for last, if it is to be had."""
+        models = self.controller.models
+        return models.wanted or models.choice
 
     def _open_sample(self) -> None:
         data, options, _ = samples.coins()[0]
@@ -209,8 +228,12 @@ class SegmentWidget(QWidget):
         controller, session = self.controller, self.controller.session
         _select(self.image_combo, controller.image)
         _select(self.result_combo, controller.result_layer)
-        _select_text(self.model_combo, controller.choice.name)
-        _select_text(self.device_combo, controller.choice.device)
+        self.model_combo.select(self._choice.name)
+        _select_text(self.device_combo, self._choice.device)
+        current = controller.models.choice.label
+        self.download_row.show_download(
+            controller.models.download, current if controller.models.ready else ""
+        )
         self.image_combo.setEnabled(self.image_combo.count() > 0)
         self.result_combo.setEnabled(session is not None)
         self._tool_group.setExclusive(False)
@@ -226,7 +249,7 @@ class SegmentWidget(QWidget):
         self.status_label.setText(controller.status)
         accepted = 0 if session is None else sum(item.accepted for item in session.document.objects)
         where = f" on {controller.device}" if controller.device else ""
-        self.count_label.setText(f"{accepted} accepted  ·  {controller.choice.name}{where}")
+        self.count_label.setText(f"{accepted} accepted  ·  {current}{where}")
 
     def _refresh_keys(self) -> None:
         for button, name, tip in (
@@ -242,12 +265,9 @@ class SegmentWidget(QWidget):
         self.accept_button.setText(f"Accept  ({accept_key})" if accept_key else "Accept")
 
     def _on_loaded(self, loaded: Loaded) -> None:
-        with _quiet(self.model_combo):
-            self.model_combo.clear()
-            self.model_combo.addItems(list(dict.fromkeys([*loaded.models, self.controller.choice.name])))
         with _quiet(self.device_combo):
             self.device_combo.clear()
-            devices = ["auto", *loaded.devices, self.controller.choice.device]
+            devices = ["auto", *loaded.devices, self._choice.device]
             self.device_combo.addItems(list(dict.fromkeys(devices)))
         self._refresh()
 
@@ -262,6 +282,8 @@ class SegmentWidget(QWidget):
             event.disconnect(self._on_layers)
         self.controller.changed.disconnect(self._refresh)
         self.controller.loaded.disconnect(self._on_loaded)
+        self.controller.models.on_disk_changed.disconnect(self.model_combo.mark_on_disk)
+        self.download_row.close_activity()
         keys.changed.disconnect(self._refresh_keys)
         keys.close(self.controller)
         self.setEnabled(False)
