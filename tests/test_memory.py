@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from napari_sam.models import memory_attention
 from napari_sam.models.memory_attention import MemoryAttention
 from napari_sam.models.memory_encoder import MemoryEncoder
 from napari_sam.models.positions import sine_positions
@@ -92,8 +93,12 @@ def test_sine_positions_are_the_official_ones(height: int, width: int, channels:
     torch.testing.assert_close(sine_positions(height, width, channels), theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [50, 256])
 @pytest.mark.parametrize(("frames", "pointers"), CASES)
-def test_memory_attention_is_the_official_one(attention: MemoryAttention, frames: int, pointers: int) -> None:
+def test_memory_attention_is_the_official_one(
+    attention: MemoryAttention, monkeypatch: pytest.MonkeyPatch, frames: int, pointers: int, rows: int
+) -> None:
+    monkeypatch.setattr(memory_attention, "_ROWS", rows)
     official = official_attention()
     official.load_state_dict(attention.state_dict(), strict=True)
     inputs = attention_inputs(frames, pointers, batch=3)

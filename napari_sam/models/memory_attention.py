@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.positions import axial_rotations, rotate
 
 __all__ = ["MemoryAttention"]
+
+_ROWS = 256
+"""Queries whose scores are computed at once on a CPU."""
 
 
 class MemoryAttention(nn.Module):
@@ -121,5 +125,25 @@ class _RotaryAttention(nn.Module):
         k = self.k_proj(k)
         frames = k[:, :rotated].unflatten(1, (-1, q.shape[1]))
         k[:, :rotated] = rotate(frames, rotations).flatten(1, 2)
-        mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], self.v_proj(v)[:, None])
-        return self.out_proj(mixed[:, 0])
+        if q.device.type == "cpu" and (v.shape[2] < q.shape[2] or q.dtype != torch.float32):
+            # The shares of a query sum to one, so values may be projected after they are mixed; memories
+            # are a quarter as wide as what they are projected to.
+            mixed = self.v_proj(_attend_in_rows(q, k, v))
+        else:
+            mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], self.v_proj(v)[:, None])[:, 0]
+        return self.out_proj(mixed)
+
+
+def _attend_in_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of (B, N, d) to (B, M, d) and (B, M, e), the scores of a few queries at a time.
+
+    PyTorch's fused attention wants values as wide as keys, and in half precision on a CPU is slower than two
+    matrix products.
+    """
+    q = q * q.shape[2] ** -0.5
+    return torch.stack(
+        [
+            torch.cat([torch.softmax(part @ keys.t(), dim=-1) @ values for part in queries.split(_ROWS)])
+            for queries, keys, values in zip(q, k, v, strict=True)
+        ]
+    )
