@@ -93,12 +93,11 @@ def test_sine_positions_are_the_official_ones(height: int, width: int, channels:
     torch.testing.assert_close(sine_positions(height, width, channels), theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("rows", [50, 256])
 @pytest.mark.parametrize(("frames", "pointers"), CASES)
 def test_memory_attention_is_the_official_one(
-    attention: MemoryAttention, monkeypatch: pytest.MonkeyPatch, frames: int, pointers: int, rows: int
+    attention: MemoryAttention, monkeypatch: pytest.MonkeyPatch, frames: int, pointers: int
 ) -> None:
-    monkeypatch.setattr(memory_attention, "_ROWS", rows)
+    monkeypatch.setattr(memory_attention, "_ROWS", 50)  # so that the last group of queries is smaller
     official = official_attention()
     official.load_state_dict(attention.state_dict(), strict=True)
     inputs = attention_inputs(frames, pointers, batch=3)
