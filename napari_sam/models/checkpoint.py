@@ -35,6 +35,8 @@ _DATA_MODULES = {
     "pathlib",
     "uuid",
 }
+# commands: what subprocess is called in pickles that Python 2 can read, as those of torch.save are
+_STANDARD_LIBRARY = sys.stdlib_module_names | {"commands"}
 # getattr: how a method of an object is pickled
 _DATA_BUILTINS = {
     "bytes",
@@ -123,7 +125,7 @@ def _describes_data(name: str) -> bool:
     package = module.partition(".")[0]
     if package == "builtins":
         return attribute in _DATA_BUILTINS
-    return package in _DATA_MODULES or package not in sys.stdlib_module_names
+    return package in _DATA_MODULES or package not in _STANDARD_LIBRARY
 
 
 def unwrap(content: object) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ class Architecture:
     encoder : str
         As in :class:`~napari_sam.models.zoo.ModelInfo`.
     version : str
-        Of SAM 2: ``"2.0"`` or ``"2.1"``; else empty.
+        Of SAM 2: ``"2"`` or ``"2.1"``; else empty.
     """
 
     family: Family
@@ -130,7 +130,7 @@ def identify(state: Mapping[str, Tensor], source: str = "The checkpoint") -> Arc
     if _HIERA in state:
         size = (state[_HIERA].shape[0], _count_blocks(state, "image_encoder.trunk.blocks"))
         if size in _HIERAS:
-            version = "2.1" if any(key in state for key in _ONLY_IN_2_1) else "2.0"
+            version = "2.1" if any(key in state for key in _ONLY_IN_2_1) else "2"
             return Architecture("sam2", _HIERAS[size], version)
         seen = f"a Hiera that starts {size[0]} wide and has {size[1]} blocks"
     elif _VIT in state:

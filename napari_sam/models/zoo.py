@@ -46,7 +46,7 @@ class ModelInfo:
     encoder : str
         The image encoder: ``vit_b``, ``hiera_tiny``, ...
     version : str
-        Of SAM 2: ``"2.0"`` or ``"2.1"``; else empty.
+        Of SAM 2: ``"2"`` or ``"2.1"``; else empty.
     url : str or None
         Where the publisher keeps the weights; None if they are part of the package.
     digest : str or None
@@ -78,7 +78,7 @@ class ModelInfo:
     @property
     def parameters(self) -> int:
         """Number of parameters of the whole model."""
-        return PARAMETERS[self.encoder] - (_ONLY_IN_2_1 if self.version == "2.0" else 0)
+        return PARAMETERS[self.encoder] - (_ONLY_IN_2_1 if self.version == "2" else 0)
 
     @property
     def weights_nbytes(self) -> int:
@@ -201,18 +201,18 @@ ZOO: dict[str, ModelInfo] = {
             _MOBILE_SAM,
             "https://github.com/ChaoningZhang/MobileSAM",
         ),
-        _sam2("2.0", "tiny", "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 155_906_050),
+        _sam2("2", "tiny", "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 155_906_050),
         _sam2(
-            "2.0", "small", "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 184_309_650
+            "2", "small", "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 184_309_650
         ),
         _sam2(
-            "2.0",
+            "2",
             "base_plus",
             "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
             323_493_298,
         ),
         _sam2(
-            "2.0", "large", "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", 897_952_466
+            "2", "large", "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", 897_952_466
         ),
         _sam2("2.1", "tiny", "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 156_008_466),
         _sam2(
