@@ -124,7 +124,7 @@ def test_a_single_point_takes_the_best_of_three() -> None:
     one = segment(model, embedding, Prompts.create((40, 60), [[20, 20]]))
     assert (one.index, len(one.prediction.masks)) == (1, 3)
     assert one.score == pytest.approx(0.9)
-    assert one.mask is one.prediction.masks[1]
+    assert one.mask == one.prediction.masks[1]
     assert one.mask.bbox_xywh == (19, 19, 3, 3)
     two = segment(model, embedding, Prompts.create((40, 60), [[20, 20], [25, 25]], [1, 0]))
     assert (two.index, len(two.prediction.masks)) == (0, 1)
