@@ -143,7 +143,7 @@ def put(
     return info
 
 
-@pytest.mark.parametrize("file_name", ["published_01ab.pth", "mine.pth", "mine.pt"])
+@pytest.mark.parametrize("file_name", ["published_01ab.pth", "mine.pth", "mine.pt", "mine"])
 def test_hand_copied_files_are_found(
     file_name: str, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +159,9 @@ def test_hand_copied_files_are_found(
     assert store.remove("mine") == [folders[0] / "mine.pth"]
     assert store.find("mine") == copied
     assert store.remove("mine") == []
-    assert copied.exists()
+    copied.rename(folders[0] / "published_01ab.pth")
+    assert store.find("mine") == folders[0] / "published_01ab.pth"
+    assert store.remove("mine") == []
 
 
 def test_a_hand_copied_file_that_is_wrong_is_named(

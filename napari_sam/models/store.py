@@ -36,7 +36,7 @@ FOLDER_VARIABLE = "NAPARI_SAM_MODELS"
 OFFLINE_VARIABLE = "NAPARI_SAM_OFFLINE_MODELS"
 """Environment variable with a folder of hand-copied files; it may be read-only."""
 
-_SUFFIXES = (".pth", ".pt")
+_ENDINGS = (".pth", ".pt", "")  # micro-sam keeps its models without one
 _CHUNK = 4 * 2**20
 _RECORD = "verified.json"
 _chosen: Path | None = None
@@ -77,8 +77,8 @@ def part_path(info: ModelInfo) -> Path:
 def find(name: str) -> Path | None:
     """The file with the weights of a model, if it is on disk.
 
-    Looks into the folder of models first, then into the folder of hand-copied files, where a file may have
-    the name that it was published under or that of the model. A file of another size is passed over; one
+    Looks into the folder of models first, then into the folder of hand-copied files. A file may have the name
+    that it was published under or that of the model. A file of another size is passed over; one
     whose name does not say which model it is (``vit_b.pt``) is recognised by its checksum, which is
     remembered. That the content is right is for :func:`is_published` to say.
 
@@ -111,13 +111,13 @@ def _is_readable_and_published(info: ModelInfo, path: Path) -> bool:
 
 def _candidates(info: ModelInfo) -> Iterator[tuple[Path, bool]]:
     """Paths that may hold the weights, and whether the name alone says so."""
-    yield model_folder() / info.file_name, True
-    folder = offline_folder()
-    if folder is None:
-        return
     shared = {other.published_name for other in ZOO.values() if other is not info}
-    for file_name in dict.fromkeys([info.published_name, *(info.name + suffix for suffix in _SUFFIXES)]):
-        yield folder / file_name, file_name not in shared
+    names = dict.fromkeys([info.file_name, info.published_name, *(info.name + end for end in _ENDINGS)])
+    for folder in filter(None, (model_folder(), offline_folder())):
+        for file_name in names:
+            # What is downloaded is named by us; whatever else is there may be of another model.
+            ours = folder == model_folder() and file_name == info.file_name
+            yield folder / file_name, ours or file_name not in shared
 
 
 def is_published(info: ModelInfo, path: Path, *, cancelled: threading.Event | None = None) -> bool:
