@@ -42,6 +42,7 @@ class Prediction:
     low_res_frame : ndarray, shape (4,), float64
         The rectangle that mask prompts of this model cover.
     via : tuple of int, or None
+    limit : float, or None
         As in :class:`~napari_sam.models.base.MaskLogits`.
     """
 
@@ -51,6 +52,7 @@ class Prediction:
     frame: NDArray[np.float64]
     low_res_frame: NDArray[np.float64]
     via: tuple[int, int] | None = None
+    limit: float | None = None
 
     @cached_property
     def masks(self) -> list[Mask]:
@@ -69,11 +71,13 @@ class Prediction:
         """
         square = self.logits.shape[1:] == (LOW_RES_SIZE, LOW_RES_SIZE)
         if square and np.allclose(self.frame, self.low_res_frame, rtol=1e-6):
-            return self.logits.copy()
-        x0, y0, x1, y1 = self.low_res_frame
-        share = (np.arange(LOW_RES_SIZE) + 0.5) / LOW_RES_SIZE
-        y, x = y0 + share * (y1 - y0), x0 + share * (x1 - x0)
-        return self._logits_at(y.astype(np.float32), x.astype(np.float32))
+            logits = self.logits.copy()
+        else:
+            x0, y0, x1, y1 = self.low_res_frame
+            share = (np.arange(LOW_RES_SIZE) + 0.5) / LOW_RES_SIZE
+            y, x = y0 + share * (y1 - y0), x0 + share * (x1 - x0)
+            logits = self._logits_at(y.astype(np.float32), x.astype(np.float32))
+        return logits if self.limit is None else np.clip(logits, -self.limit, self.limit)
 
     def full_logits(self) -> NDArray[np.float32]:
         """The logits of every pixel: shape (C, H, W), float32. The masks are where they are above 0."""
@@ -288,6 +292,6 @@ def _predictions(output: MaskLogits, embedding: Embedding, size: tuple[int, int]
     low_res_frame = np.array(embedding.low_res_frame) * scale.numpy()
     logits, scores = (t.detach().float().cpu().numpy() for t in (output.logits, output.scores))
     return [
-        Prediction(size, scores[b], logits[b], frames[b], low_res_frame, output.via)
+        Prediction(size, scores[b], logits[b], frames[b], low_res_frame, output.via, output.limit)
         for b in range(len(logits))
     ]

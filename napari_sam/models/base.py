@@ -57,12 +57,15 @@ class MaskLogits:
     via : tuple of int, or None
         Rows and columns of a grid over the whole image to which the logits are interpolated first, and from
         there to the image's pixels: SAM was published with masks that are upsampled in two steps.
+    limit : float, or None
+        Beyond it, up or down, logits are cut off where they become a mask prompt: SAM 2 was published so.
     """
 
     logits: Tensor
     frames: Tensor
     scores: Tensor
     via: tuple[int, int] | None = None
+    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ _MEMORIES = 7
 _STRIDE = 16
 _STRIP_PIXELS = 1 << 22
 """Pixels that are widened to float32 at once; bounds memory on huge images."""
+_PROMPT_LIMIT = 32.0
+"""Logits that become a mask prompt are cut off here, as published."""
 _CPU_PROMPTS = 2
 """Prompts decoded at once on a CPU: more would not fit its caches."""
 
@@ -171,7 +173,7 @@ class Sam2(PromptableModel):
         logits = torch.cat([p.logits for p in parts]).float()
         scores = torch.cat([p.scores for p in parts]).float()
         frames = logits.new_tensor(embedding.low_res_frame).expand(len(prompts), -1)
-        return MaskLogits(logits, frames, scores)
+        return MaskLogits(logits, frames, scores, limit=_PROMPT_LIMIT)
 
     def _tokens(self, features: Tensor, logits: Tensor | None) -> ImageTokens:
         """Image tokens for features (h, w, 256), with mask prompts (B, 1, 256, 256) added."""
