@@ -1,8 +1,8 @@
 """The neck of SAM 2's image encoder (Ravi et al. 2024, appendix D.1).
 
 A feature pyramid (Lin et al. 2017, Feature Pyramid Networks) of which only stride 16 gets features from
-above, from stride 32; strides 4 and 8 go to the mask decoder as they are. Convolutions are 1 x 1, so they are linear
-maps of tokens. The sine positions that go with the features in videos are those of
+above, from stride 32; strides 4 and 8 go to the mask decoder as they are. Convolutions are 1 x 1, so they
+are linear maps of tokens. The sine positions that go with the features in videos are those of
 :func:`napari_sam.models.positions.sine_positions`. Parameter names are those of the published checkpoints.
 """
 

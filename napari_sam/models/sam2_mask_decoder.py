@@ -1,8 +1,8 @@
 """The mask decoder of SAM 2 (Ravi et al. 2024, appendix D.1).
 
 SAM's decoder with high-resolution features on the way up, a token that says whether the object is there at
-all, and a rule for prompts that turn out ambiguous although one mask was asked for. Parameter names are those of
-the published checkpoints.
+all, and a rule for prompts that turn out ambiguous although one mask was asked for. Parameter names are those
+of the published checkpoints.
 """
 
 from __future__ import annotations
