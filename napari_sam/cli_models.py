@@ -69,7 +69,8 @@ def info(name: Name) -> None:
             "good for": model.domain,
             "parameters": f"{model.parameters / 1e6:.1f} million",
             "input": model.input_size,
-            "memory": f"{_size(model.weights_nbytes)} for the weights in float32, half of it in bfloat16",
+            "memory": f"{_size(model.weights_nbytes)} for the weights in float32, half of it in bfloat16; "
+            f"about {_size(model.working_nbytes)} more while an image is encoded on a CPU",
             "file": _file_size(model, path),
             "address": model.url or "part of the package",
             "checksum": model.digest,

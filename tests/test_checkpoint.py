@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import datetime
+import enum
 import functools
 import os
 import pickle
@@ -30,6 +32,10 @@ def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
+class _Kind(enum.Enum):
+    CELL = 1
+
+
 class _DataSet:
     """Part of the settings that torch-em pickles beside the weights."""
 
@@ -38,6 +44,8 @@ class _DataSet:
         self.transform = functools.partial(np.clip, a_min=0)
         self.scale = np.float32(2)
         self.crop = slice(0, 3)
+        self.kinds = collections.defaultdict(list, {"cell": [1]})
+        self.kind = _Kind.CELL
         self.read = self.load
 
     def load(self) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +68,22 @@ def test_the_list(call: Call, folder: Path) -> None:
     assert not folder.exists()
 
 
+def test_listing_and_downloading_need_no_torch() -> None:
+    code = """
+import sys
+import napari_sam.cli, napari_sam.models.download
+try:
+    napari_sam.cli.app(["models"])
+except SystemExit:
+    pass
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *listed, torch_too = done.stdout.splitlines()
+    assert len(listed) == len(ZOO) + 1
+    assert torch_too == "False"
+
+
 def test_the_list_as_json(call: Call) -> None:
     code, printed, errors = call("models", "--json")
     assert (code, errors) == (0, "")
@@ -89,7 +107,8 @@ def test_info(name: str, call: Call) -> None:
     assert said["to cite"] == info.citation
     assert said["parameters"] == f"{info.parameters / 1e6:.1f} million"
     assert "2048" in said["input"] if name == "nano" else "1024 x 1024" in said["input"]
-    assert said["memory"].endswith("for the weights in float32, half of it in bfloat16")
+    assert f"{info.weights_nbytes / 1e6:.0f} MB for" in said["memory"] or " GB for" in said["memory"]
+    assert f"about {info.working_nbytes / 1e6:.0f} MB more" in said["memory"]
     assert said["family"] == {"sam2": f"SAM 2 {info.version}", "sam": "SAM"}.get(info.family, "nano")
 
 

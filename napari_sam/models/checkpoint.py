@@ -7,9 +7,9 @@ import pickle
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -102,6 +102,11 @@ class _Ignored:
         pass
 
 
+def _ignored_dict(*_: object) -> dict[object, object]:
+    """Stands for a dict of another kind: the unpickler fills nothing but real ones."""
+    return {}
+
+
 def _load_without_code(path: Path) -> object:
     mapped = zipfile.is_zipfile(path)  # files from before PyTorch 1.6 are not, and cannot be mapped
     foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path) if mapped else []
@@ -111,7 +116,10 @@ def _load_without_code(path: Path) -> object:
             f"{path} refers to code ({', '.join(suspicious[:3])}) and was not loaded; "
             "ask where it came from, or save its state_dict alone."
         )
-    with torch.serialization.safe_globals([(_Ignored, name) for name in foreign]):
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (_ignored_dict if name == "collections.defaultdict" else _Ignored, name) for name in foreign
+    ]
+    with torch.serialization.safe_globals(stand_ins):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from napari_sam.errors import ModelError
 
-__all__ = ["ALIASES", "PARAMETERS", "ZOO", "Family", "ModelInfo", "lookup"]
+__all__ = ["ALIASES", "PARAMETERS", "WORKING_NBYTES", "ZOO", "Family", "ModelInfo", "lookup"]
 
 Family = Literal["nano", "sam", "sam2"]
 
@@ -31,6 +31,20 @@ PARAMETERS = {
 """Parameters of the whole model by encoder; those of SAM 2.1, of which SAM 2.0 has 16,512 fewer."""
 
 _ONLY_IN_2_1 = 16_512
+
+WORKING_NBYTES = {
+    "nano": 200_000_000,
+    "vit_t": 200_000_000,
+    "vit_b": 400_000_000,
+    "vit_l": 400_000_000,
+    "vit_h": 500_000_000,
+    "hiera_tiny": 200_000_000,
+    "hiera_small": 300_000_000,
+    "hiera_base_plus": 300_000_000,
+    "hiera_large": 300_000_000,
+}
+"""Memory beyond the weights, in bytes, rounded up, while an image of 1024 x 1024 pixels is encoded:
+how far the process's peak rose, measured on a CPU in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,11 @@ class ModelInfo:
     def weights_nbytes(self) -> int:
         """Memory that the weights take in float32, in bytes; half of it in bfloat16 or float16."""
         return 4 * self.parameters
+
+    @property
+    def working_nbytes(self) -> int:
+        """Memory that encoding an image takes beyond the weights, about, in bytes: on a CPU, in float32."""
+        return WORKING_NBYTES[self.encoder]
 
     @property
     def input_size(self) -> str:
@@ -202,18 +221,14 @@ ZOO: dict[str, ModelInfo] = {
             "https://github.com/ChaoningZhang/MobileSAM",
         ),
         _sam2("2", "tiny", "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 155_906_050),
-        _sam2(
-            "2", "small", "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 184_309_650
-        ),
+        _sam2("2", "small", "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 184_309_650),
         _sam2(
             "2",
             "base_plus",
             "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
             323_493_298,
         ),
-        _sam2(
-            "2", "large", "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", 897_952_466
-        ),
+        _sam2("2", "large", "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", 897_952_466),
         _sam2("2.1", "tiny", "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 156_008_466),
         _sam2(
             "2.1", "small", "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", 184_416_285
