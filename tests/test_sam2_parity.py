@@ -139,17 +139,17 @@ def test_a_stable_mask_and_the_limit_of_logits(tiny: tuple[Any, SamPredictor]) -
     networks = [predictor.model.sam_mask_decoder.output_hypernetworks_mlps[0] for predictor in tiny]
     for net in networks:
         for parameter in net.layers[-1].parameters():
-            parameter.mul_(1e4)
+            parameter.mul_(300)
     try:
         prompts = PROMPTS["points"]
         _assert_same_masks(theirs, ours, prompts, multimask=False)
         single = theirs.predict(**prompts, multimask_output=False, return_logits=True)
-        assert np.abs(single[0]).max() > 100
+        assert np.abs(single[0]).max() > 50
         assert np.abs(single[2]).max() == 32
     finally:
         for net in networks:
             for parameter in net.layers[-1].parameters():
-                parameter.div_(1e4)
+                parameter.div_(300)
 
 
 def test_boxes_in_a_batch(tiny: tuple[Any, SamPredictor]) -> None:

@@ -9,6 +9,7 @@ are linear maps of tokens. The sine positions that go with the features in video
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,8 +42,8 @@ class FpnNeck(nn.Module):
             At stride 16 and 32.
         """
         top, x = (
-            _linear(stage.tokens, self.convs[index].conv)[stage.raster]
-            for index, stage in enumerate((coarse, fine))
+            F.linear(stage.tokens, conv.weight.flatten(1), conv.bias)[stage.raster]
+            for stage, conv in ((coarse, self._conv(3)), (fine, self._conv(2)))
         )
         # Each coarse token is added to the 2 x 2 fine ones of its place.
         blocks = x.unflatten(1, (-1, 2)).unflatten(0, (-1, 2))
@@ -53,19 +54,20 @@ class FpnNeck(nn.Module):
 
         Two linear maps in a row are one, and this one is several times smaller.
         """
-        conv = self.convs[len(self.convs) - 1 - level].conv
+        conv = self._conv(level)
+        assert conv.bias is not None
         first, second = conv.weight.flatten(1).float(), then.weight.flatten(1).float()
         bias = second @ conv.bias.float()
         if then.bias is not None:
             bias = bias + then.bias.float()
         return F.linear(tokens, (second @ first).to(tokens.dtype), bias.to(tokens.dtype))
 
+    def _conv(self, level: int) -> nn.Conv2d:
+        """The convolution of a level; they are kept coarsest first."""
+        return cast("_Lateral", self.convs[len(self.convs) - 1 - level]).conv
+
 
 class _Lateral(nn.Module):
     def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(dim, out_dim, kernel_size=1)
-
-
-def _linear(tokens: Tensor, conv: nn.Conv2d) -> Tensor:
-    return F.linear(tokens, conv.weight.flatten(1), conv.bias)

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.hiera_windows import WindowGroup, window_groups, window_order
+from napari_sam.models.linear import linear, linear_gelu
 
 __all__ = ["HIERA_SIZES", "Hiera", "HieraSize", "HieraStage"]
 
@@ -192,13 +194,13 @@ class _Block(nn.Module):
 
     def _windows(self, x: Tensor, group: WindowGroup) -> Tensor:
         normed = self.norm1(x)
-        shortcut = _max_pool(self.proj(normed), group) if self.pool else x
+        shortcut = _max_pool(linear(normed, self.proj), group) if self.pool else x
         x = shortcut + self.attn(normed, group, self.pool)
         return x + self.mlp(self.norm2(x))
 
     def _chunks(self, x: Tensor, groups: tuple[WindowGroup, ...]) -> Iterator[tuple[Tensor, WindowGroup]]:
         """Windows of one shape, (n, tokens, dim): as many as give activations that stay in a CPU's cache."""
-        widest = self.mlp.layers[0].out_features * x.element_size()
+        widest = self.mlp.hidden * x.element_size()
         parts = x.split([group.tokens for group in groups])
         for part, group in zip(parts, groups, strict=True):
             windows = part.view(group.count, -1, part.shape[-1])
@@ -219,7 +221,7 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(dim_out, dim_out)
 
     def forward(self, x: Tensor, group: WindowGroup, pool: bool) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, -1)).unbind(2)
+        q, k, v = linear(x, self.qkv).unflatten(-1, (3, -1)).unbind(2)
         if group.missing:
             # The tokens that fill up a window are zero before they become keys and values.
             _, pad_k, pad_v = self.qkv.bias.view(3, -1).expand(len(x), group.missing, 3, -1).unbind(2)
@@ -231,7 +233,7 @@ class _Attention(nn.Module):
             mixed = _half_attention(q, k, v)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        return linear(mixed.transpose(1, 2).flatten(2), self.proj)
 
 
 class _MLP(nn.Module):
@@ -240,9 +242,11 @@ class _MLP(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)])
+        self.hidden = 4 * dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers[1](F.gelu(self.layers[0](x)))
+        first, second = cast("list[nn.Linear]", list(self.layers))
+        return linear(linear_gelu(x, first), second)
 
 
 def _max_pool(x: Tensor, group: WindowGroup) -> Tensor:
