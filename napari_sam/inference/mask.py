@@ -126,7 +126,7 @@ class Mask:
             As in :class:`~napari_sam.models.base.MaskLogits`.
         """
         positive = logits > 0
-        rows, columns = _extent(positive.any(axis=1)), _extent(positive.any(axis=0))
+        rows, columns = (_extent(np.asarray(positive.any(axis=axis))) for axis in (1, 0))
         if rows is None or columns is None:
             return cls.empty(shape)
         x0, y0, x1, y1 = edges = [float(edge) for edge in frame]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 __all__ = ["BACKGROUND_LOGIT", "bilinear", "read_map", "taps"]
@@ -96,6 +95,8 @@ def bilinear(logits: NDArray[np.float32], rows: Taps, columns: Taps) -> NDArray[
     -------
     ndarray, shape (..., len(rows), len(columns)), float32
     """
+    import torch  # masks are described without it
+
     (top, bottom, top_weight, bottom_weight), (left, right, left_weight, right_weight) = (
         tuple(torch.from_numpy(array) for array in taps_of_axis) for taps_of_axis in (rows, columns)
     )

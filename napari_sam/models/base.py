@@ -108,7 +108,8 @@ class PromptableModel(nn.Module, ABC):
     name : str
         The name in the model table, or the path of the checkpoint.
     prefers_float32_on_cpu : bool
-        The precision ``"auto"`` is float32 on every CPU: bfloat16 costs this network accuracy, or is not faster.
+        The precision ``"auto"`` is float32 on every CPU: bfloat16 costs this network accuracy, or is not
+        faster.
     """
 
     name: str = ""

@@ -73,8 +73,8 @@ def attention_with_relative_positions(
 def _by_distance(products: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """From products with the embeddings of all distances to those of each key's row and each key's column.
 
-    The embeddings that a query needs lie beside each other and move on by one from query to query, so that views
-    suffice.
+    The embeddings that a query needs lie beside each other and move on by one from query to query, so that
+    views suffice.
 
     Parameters
     ----------
