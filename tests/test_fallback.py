@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.data import coins
-from torch import Tensor
+from unreliable import FAILED, OUT_OF_MEMORY, Unreliable, first
 
 import napari_sam
 from napari_sam.errors import DeviceError, DeviceWarning
@@ -20,67 +20,12 @@ from napari_sam.inference.engine import decode, encode
 from napari_sam.inference.fallback import in_chunks, on_device_of, on_some_device, telling
 from napari_sam.inference.image import as_rgb
 from napari_sam.inference.prompts import Prompts
-from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
-from napari_sam.models.nano import Nano, NanoEmbedding
+from napari_sam.models.base import Embedding, PromptableModel
+from napari_sam.models.nano import Nano
 
 PLANE = as_rgb(coins()[:256, :256])
 SIZE = (256, 256)
 CLICKS = [Prompts.create(SIZE, [[x, 56]]) for x in (100, 155, 215, 44, 60, 70, 80)]
-
-OUT_OF_MEMORY = [
-    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
-    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
-    RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
-    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    MemoryError("Unable to allocate 2.00 GiB for an array"),
-]
-FAILED = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be")
-
-
-class Unreliable(Nano):
-    """The real network on a device beside the CPU that may throw an error at each call.
-
-    The device is the CPU by another name, so that it computes; a model that is prepared again is off it.
-    """
-
-    def __init__(self, fails: Callable[[int], Exception | None], dtype: str = "float32") -> None:
-        super().__init__()
-        ready = napari_sam.load_model("nano", device="cpu", dtype=dtype)
-        for name, module in ready.named_children():
-            setattr(self, name, module)
-        self.name = "nano"
-        self.fails = fails
-        self.calls: list[int] = []
-        self.where = torch.device("cpu:0")
-
-    @property
-    def device(self) -> torch.device:
-        return self.where
-
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
-        self.where = device
-        return super().prepare(device, dtype)
-
-    def encode(self, pixels: Tensor) -> NanoEmbedding:
-        self._perhaps_fail(0)
-        return super().encode(pixels)
-
-    def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
-        self._perhaps_fail(len(prompts))
-        return super().decode(embedding, prompts, multimask=multimask)
-
-    def _perhaps_fail(self, size: int) -> None:
-        self.calls.append(size)
-        error = self.fails(size)
-        if error is not None and self.where == torch.device("cpu:0"):
-            raise error
-
-
-def first(count: int, error: Exception) -> Callable[[int], Exception | None]:
-    """Fails so many times."""
-    left = iter([error] * count)
-    return lambda _: next(left, None)
 
 
 @contextmanager

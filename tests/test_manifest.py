@@ -59,3 +59,13 @@ def test_samples_need_no_network(manifest: PluginManifest, monkeypatch: pytest.M
         assert np.asarray(data).std() > 0
         shapes[options["name"]] = data.shape
     assert shapes == {"coins": (303, 384), "cell": (660, 550), "immunohistochemistry": (512, 512, 3)}
+
+
+def test_preferences_offer_every_model(manifest: PluginManifest) -> None:
+    from napari_sam.models.zoo import ZOO
+
+    settings = manifest.contributions.configurations["models"].properties
+    assert settings["model"].enum == list(ZOO)
+    assert (settings["model"].default, settings["device"].default, settings["folder"].default) == (
+        "nano", "auto", "",
+    )  # fmt: skip

@@ -48,6 +48,8 @@ class DownloadRow(QWidget):
         layout.addLayout(row)
         self._name = ""
         self._activity: progress | None = None
+        self._latest: tuple[Download | None, str] = None, ""
+        self._showing = False
         self.hide()
 
     def show_download(self, download: Download | None, meanwhile: str) -> None:
@@ -59,6 +61,20 @@ class DownloadRow(QWidget):
         meanwhile : str
             The model that segments until then, if there is one.
         """
+        self._latest = download, meanwhile
+        # napari lets the event loop turn whenever one of its bars moves: the next news may come in between.
+        if self._showing:
+            return
+        self._showing = True
+        try:
+            shown = None
+            while self._latest != shown:
+                shown = self._latest
+                self._show(*shown)
+        finally:
+            self._showing = False
+
+    def _show(self, download: Download | None, meanwhile: str) -> None:
         if download is None or download.name != self._name:
             self._end()
         if download is None:
@@ -83,7 +99,7 @@ class DownloadRow(QWidget):
 
     def close_activity(self) -> None:
         """Take the bar out of napari's activity dock."""
-        self._end()
+        self.show_download(None, "")
 
     def _begin(self, download: Download) -> None:
         self._name = download.name

@@ -137,7 +137,7 @@ class Segmenter:
                 if self._model is None and before is not None:
                     # What is wrong with the new one is the news, whatever comes of this.
                     with suppress(Exception):
-                        self._model = models.load_model(before.name, device=before.device)
+                        self._model = _load(before.name, before.device)
                         self._choice = before
                 raise
             self._forget()
@@ -169,16 +169,14 @@ class Segmenter:
         return self._model
 
     def _loaded(self, choice: ModelChoice) -> PromptableModel:
-        from napari_sam.models import load_model
-
         try:
-            return load_model(choice.name, device=choice.device)
+            return _load(choice.name, choice.device)
         except (DeviceError, MemoryError):
             if self._model is None:
                 raise
         # Perhaps there is room without the old one.
         self._forget()
-        return load_model(choice.name, device=choice.device)
+        return _load(choice.name, choice.device)
 
     def _forget(self) -> None:
         self._model = self._choice = None
@@ -202,20 +200,25 @@ class Segmenter:
 
     def _make_room(self, error: DeviceError) -> None:
         """Give up what can be had again; raises the error if there is nothing."""
-        from napari_sam.models import load_model
-
         model, choice = self._ready(), self._choice
-        if model.device.type != "cpu" and choice is not None:
+        if str(model.device) != "cpu" and choice is not None:
             # A device that lost the weights.
             failed = str(model.device)
             del model
             self._forget()
-            self._model, self._choice = load_model(choice.name, device="cpu"), choice
+            self._model, self._choice = _load(choice.name, "cpu"), choice
             self._tell(f"The device {failed} failed: {choice.label} was loaded again on the CPU.", "cpu")
         elif len(self._embeddings):
             self._embeddings.clear()
         else:
             raise error
+
+
+def _load(name: str, device: str) -> PromptableModel:
+    """Load what is on disk already; the widget shows downloads itself."""
+    from napari_sam.models import load_model
+
+    return load_model(name, device=device, progress=lambda *_: None)
 
 
 def _fits_beside(choice: ModelChoice) -> bool:
