@@ -229,7 +229,7 @@ class _Attention(nn.Module):
         if pool:
             q = _max_pool(q, group)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        if q.device.type == "cpu" and q.dtype != torch.float32:
+        if q.device.type == "cpu" and q.dtype != torch.float32 and not torch.is_grad_enabled():
             mixed = _half_attention(q, k, v)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v)
@@ -259,20 +259,23 @@ def _max_pool(x: Tensor, group: WindowGroup) -> Tensor:
 def _half_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention in half precision on a CPU, (n, heads, N, d).
 
-    PyTorch's fused one is slower than two matrix products on CPUs without matrix units.
+    PyTorch's fused one is slower than two matrix products on CPUs without matrix units. The scores of a large
+    window are computed a few rows at a time, in the same memory, so that they stay in the cache.
     """
     batch, heads, count, dim = q.shape
-    q, k, v = ((t.flatten(0, 1)).contiguous() for t in (q * dim**-0.5, k, v))
-    # All windows at once, or one head of a large one at a time, so that the scores stay in the cache.
-    step = len(q) if k.shape[1] <= _ROWS else 1
-    mixed = torch.cat(
-        [
-            torch.softmax(part @ keys.transpose(1, 2), dim=-1) @ values
-            for queries, keys, values in zip(q.split(step), k.split(step), v.split(step), strict=True)
-            for part in queries.split(_ROWS, dim=1)
-        ],
-        dim=1 if step == 1 else 0,
-    )
+    q, k, v = (t.flatten(0, 1) for t in (q, k, v))
+    keys = k.transpose(1, 2).contiguous()
+    if k.shape[1] <= _ROWS:
+        mixed = torch.softmax(torch.bmm(q * dim**-0.5, keys), dim=-1) @ v
+        return mixed.view(batch, heads, count, dim)
+    q, v = q.contiguous(), v.contiguous()
+    mixed = torch.empty_like(q)
+    scores = q.new_empty(_ROWS, k.shape[1])
+    for queries, key, value, out in zip(q, keys, v, mixed, strict=True):
+        for part, seen in zip(queries.split(_ROWS), out.split(_ROWS), strict=True):
+            rows = scores[: len(part)]
+            torch.addmm(rows, part, key, beta=0, alpha=dim**-0.5, out=rows)
+            torch.mm(torch.softmax(rows, dim=-1, out=rows), value, out=seen)
     return mixed.view(batch, heads, count, dim)
 
 

@@ -24,11 +24,11 @@ def linear_gelu(x: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def _fits(x: Tensor) -> bool:
-    """Whether oneDNN is worth it: in float32 PyTorch takes MKL instead, which is slower on CPUs of AMD."""
+    """Whether oneDNN is worth asking: in float32 PyTorch takes MKL instead, which is slower on CPUs of AMD."""
     return (
         _X86
         and x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and x.dtype in (torch.float32, torch.bfloat16)
         and not torch.is_grad_enabled()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )

@@ -113,10 +113,10 @@ def _in_cache(q: Tensor, k: Tensor, v: Tensor, embeddings: Tensor, side: int, sc
                 part = slice(start, start + rows)
                 asked = queries[:, part]
                 shape = (len(asked), asked.shape[1], count)
-                scores = torch.bmm(asked, keys, out=scratch.get(f"scores {shape}", shape, q))
-                placed = scores.unflatten(2, (side, side))
-                placed += by_row[:, part, :, None]
-                placed += by_column[:, part, None]
+                out = scratch.get(f"scores {shape}", shape, q)
+                grid = None if out is None else out.unflatten(2, (side, side))
+                bias = torch.add(by_row[:, part, :, None], by_column[:, part, None], out=grid).flatten(2)
+                scores = torch.baddbmm(bias, asked, keys, out=out)
                 shares = torch.softmax(scores, dim=-1, out=None if torch.is_grad_enabled() else scores)
                 seen = torch.bmm(shares, values).unflatten(0, (-1, min(together, heads - head)))
                 mixed[own[0], part, own[2]] = seen.transpose(1, 2)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from napari_sam.models.layers import LayerNorm2d
+from napari_sam.models.linear import linear, linear_gelu
 from napari_sam.models.relative_attention import Scratch, attention_with_relative_positions
 
 __all__ = ["VIT_SIZES", "ImageEncoderViT", "ViTSize"]
@@ -151,7 +151,7 @@ class _MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = _MLP_ROWS if x.device.type == "cpu" else len(x)
-        return torch.cat([self.lin2(F.gelu(self.lin1(part))) for part in x.split(rows)])
+        return torch.cat([linear(linear_gelu(part, self.lin1), self.lin2) for part in x.split(rows)])
 
 
 def _window_order(grid: int, window: int) -> tuple[Tensor, Tensor]:
