@@ -24,7 +24,7 @@ def linear_gelu(x: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def _fits(x: Tensor) -> bool:
-    """Whether oneDNN is worth asking: in float32 PyTorch takes MKL instead, which is slower on CPUs of AMD."""
+    """Whether to ask oneDNN: in float32 PyTorch takes MKL instead, which is slower on CPUs of AMD."""
     return (
         _X86
         and x.device.type == "cpu"
