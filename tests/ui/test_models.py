@@ -46,8 +46,8 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def downloading() -> bool:
-    return any(thread.name.startswith("download of") for thread in threading.enumerate())
+def downloading(controller: Controller) -> bool:
+    return controller.models._downloads._worker.running
 
 
 @pytest.fixture(scope="session")
@@ -192,7 +192,7 @@ def test_a_cancelled_download_goes_on_next_time(publish, widget, centres, folder
     assert widget.model_combo.currentText() == "nano"
     settle(controller)
     # The server still hangs, and never came to the end.
-    until(lambda: not downloading())
+    until(lambda: not downloading(controller))
     assert not server.released.is_set()
     assert (folder / "large.pth.part").stat().st_size >= SOME
     assert state(controller) == before
@@ -306,13 +306,14 @@ def test_clicks_before_any_model_wait_for_one(publish, viewer, coins, centres, o
 
 
 def test_closing_stops_a_download(publish, widget, viewer) -> None:
-    publish(http.hang(SOME))
+    server = publish(http.hang(SOME))
     bars = set(progress._all_instances)
     pick(widget, "large")
     arrives(widget)
     viewer.window.remove_dock_widget(widget)
     assert set(progress._all_instances) == bars
-    until(lambda: not downloading())
+    until(lambda: not downloading(widget.controller))
+    assert not server.released.is_set()
 
 
 def test_preferences_are_followed(publish, viewer, open_widget, coins, folder, monkeypatch, tmp_path) -> None:
