@@ -16,7 +16,7 @@ from napari_sam.errors import ImageError
 from napari_sam.inference.fallback import in_chunks, on_device_of, on_some_device
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts, batch
-from napari_sam.inference.resample import BACKGROUND_LOGIT, read_map
+from napari_sam.inference.resample import BACKGROUND_LOGIT, read_map, read_mask
 from napari_sam.models.base import LOW_RES_SIZE, Embedding, MaskLogits, PromptableModel
 
 __all__ = ["Prediction", "Segment", "decode", "encode", "segment", "segment_all"]
@@ -85,9 +85,13 @@ class Prediction:
 
     def full_masks(self) -> NDArray[np.bool_]:
         """The candidates as whole planes: shape (C, H, W), bool."""
+        y, x = self._pixels()
+        inside = self._inside(y, x)
+        found = read_mask(self.logits, self.frame, y[inside[0]], x[inside[1]], self.shape, self.via)
+        if found.shape[1:] == self.shape:
+            return found
         result = np.zeros((len(self.logits), *self.shape), dtype=bool)
-        inside, values = self._read(*self._pixels())
-        np.greater(values, 0, out=result[:, *inside])
+        result[:, *inside] = found
         return result
 
     def _pixels(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -97,23 +101,19 @@ class Prediction:
 
     def _logits_at(self, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits at all (y, x), background outside the frame."""
-        inside, values = self._read(y, x)
+        inside = self._inside(y, x)
+        values = read_map(self.logits, self.frame, y[inside[0]], x[inside[1]], self.shape, self.via)
         if values.shape[1:] == (len(y), len(x)):
             return values
         result = np.full((len(self.logits), len(y), len(x)), BACKGROUND_LOGIT)
         result[:, *inside] = values
         return result
 
-    def _read(
-        self, y: NDArray[np.float32], x: NDArray[np.float32]
-    ) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
-        """Which of all (y, x) lie in the frame, and the logits there."""
-        x0, y0, x1, y1 = frame = [float(edge) for edge in self.frame]
-        rows, columns = np.flatnonzero((y >= y0) & (y < y1)), np.flatnonzero((x >= x0) & (x < x1))
-        if not (rows.size and columns.size):
-            return (slice(0), slice(0)), np.zeros((len(self.logits), 0, 0), dtype=np.float32)
-        inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        return inside, read_map(self.logits, frame, y[inside[0]], x[inside[1]], self.shape, self.via)
+    def _inside(self, y: NDArray[np.float32], x: NDArray[np.float32]) -> tuple[slice, slice]:
+        """Which of the rising y and x lie in the frame."""
+        x0, y0, x1, y1 = self.frame
+        rows, columns = np.searchsorted(y, [y0, y1]), np.searchsorted(x, [x0, x1])
+        return slice(rows[0], rows[1]), slice(columns[0], columns[1])
 
 
 @dataclass(frozen=True)

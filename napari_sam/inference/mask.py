@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam.inference.resample import read_map
+from napari_sam.inference.resample import read_mask
 
 __all__ = ["Mask"]
 
@@ -129,14 +129,14 @@ class Mask:
         rows, columns = (_extent(np.asarray(positive.any(axis=axis))) for axis in (1, 0))
         if rows is None or columns is None:
             return cls.empty(shape)
-        x0, y0, x1, y1 = edges = [float(edge) for edge in frame]
+        x0, y0, x1, y1 = (float(edge) for edge in frame)
         # A pixel reads cells of a grid in between that lie up to one of its steps away.
         margin_y, margin_x = (0.0, 0.0) if via is None else (shape[0] / via[0], shape[1] / via[1])
         y = _pixels(rows, y0, y1, logits.shape[0], shape[0], margin_y)
         x = _pixels(columns, x0, x1, logits.shape[1], shape[1], margin_x)
         if y.size == 0 or x.size == 0:
             return cls.empty(shape)
-        return cls((int(y[0]), int(x[0])), read_map(logits, edges, y, x, shape, via) > 0, shape)
+        return cls((int(y[0]), int(x[0])), read_mask(logits, frame, y, x, shape, via), shape)
 
     def to_array(self) -> NDArray[np.bool_]:
         """The whole plane: shape (H, W), bool."""
