@@ -114,8 +114,13 @@ def _in_cache(q: Tensor, k: Tensor, v: Tensor, embeddings: Tensor, side: int, sc
                 asked = queries[:, part]
                 shape = (len(asked), asked.shape[1], count)
                 out = scratch.get(f"scores {shape}", shape, q)
-                grid = None if out is None else out.unflatten(2, (side, side))
-                bias = torch.add(by_row[:, part, :, None], by_column[:, part, None], out=grid).flatten(2)
+                if out is None:
+                    bias = (by_row[:, part, :, None] + by_column[:, part, None]).flatten(2)
+                else:
+                    # A copy and a sum are faster than a sum of two that are both repeated.
+                    grid = out.unflatten(2, (side, side)).copy_(by_row[:, part, :, None])
+                    grid += by_column[:, part, None]
+                    bias = out
                 scores = torch.baddbmm(bias, asked, keys, out=out)
                 shares = torch.softmax(scores, dim=-1, out=None if torch.is_grad_enabled() else scores)
                 seen = torch.bmm(shares, values).unflatten(0, (-1, min(together, heads - head)))
