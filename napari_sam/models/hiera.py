@@ -189,14 +189,23 @@ class _Block(nn.Module):
             self.proj = nn.Linear(dim, dim_out)
 
     def forward(self, x: Tensor, groups: tuple[WindowGroup, ...]) -> Tensor:
-        """From tokens (N, dim) in window order to (N, dim_out), or to (N / 4, dim_out) if pooled."""
-        return torch.cat([self._windows(w, group).flatten(0, 1) for w, group in self._chunks(x, groups)])
+        """From tokens (N, dim) in window order to (N, dim_out), or to (N / 4, dim_out) if pooled.
 
-    def _windows(self, x: Tensor, group: WindowGroup) -> Tensor:
+        Without gradients, and unless it pools, a block changes the tokens in place: fresh memory is slow on a
+        CPU.
+        """
+        chunks = self._chunks(x, groups)
+        if self.pool or torch.is_grad_enabled():
+            return torch.cat([self._windows(w, group).flatten(0, 1) for w, group in chunks])
+        for windows, group in chunks:
+            self._windows(windows, group, out=windows)
+        return x
+
+    def _windows(self, x: Tensor, group: WindowGroup, out: Tensor | None = None) -> Tensor:
         normed = self.norm1(x)
         shortcut = _max_pool(linear(normed, self.proj), group) if self.pool else x
         x = shortcut + self.attn(normed, group, self.pool)
-        return x + self.mlp(self.norm2(x))
+        return torch.add(x, self.mlp(self.norm2(x)), out=out)
 
     def _chunks(self, x: Tensor, groups: tuple[WindowGroup, ...]) -> Iterator[tuple[Tensor, WindowGroup]]:
         """Windows of one shape, (n, tokens, dim): as many as give activations that stay in a CPU's cache."""
