@@ -3,6 +3,8 @@ from __future__ import annotations
 import gc
 import logging
 import queue
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -210,3 +212,22 @@ def test_nothing_is_kept_alive_while_idle(worker: Worker) -> None:
     assert worker.wait_idle(WAIT)
     gc.collect()
     assert seen[0]() is None
+
+
+def test_the_program_waits_for_a_request_that_is_running() -> None:
+    """Native code that is caught by the end of the interpreter would abort the process."""
+    script = """
+from napari_sam.inference.worker import Worker
+import threading, time
+started = threading.Event()
+def load():
+    started.set()
+    time.sleep(0.5)
+    print("finished")
+worker = Worker()
+worker.submit("load", load, lambda _: print("delivered"))
+worker.submit("next", lambda: print("begun"), lambda _: print("delivered"))
+started.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "finished\n"), done.stderr

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.inference.engine import Prediction, decode, encode
+from napari_sam.inference.fallback import on_device_of
 from napari_sam.inference.image import as_rgb
 from napari_sam.inference.prompts import Prompts
 from napari_sam.inference.transform import ResizeLongestSide
@@ -285,4 +286,7 @@ class SamPredictor:
 
     def _decode(self, prompts: list[Prompts], multimask: bool) -> list[Prediction]:
         embedding, size = self._image()
-        return decode(self.model, embedding, prompts, multimask, size=size)
+        found = decode(self.model, embedding, prompts, multimask, size=size)
+        # The model may have left a device that failed: the embedding follows once, not with each decoding.
+        self._embedding = on_device_of(self.model, embedding)
+        return found

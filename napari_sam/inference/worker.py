@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import weakref
@@ -14,6 +15,10 @@ __all__ = ["Worker"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_EXIT_SECONDS = 30.0
+"""How long the end of the program waits for a running request."""
+_threads: weakref.WeakKeyDictionary[threading.Thread, _Queue] = weakref.WeakKeyDictionary()
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +56,8 @@ class Worker:
     has started runs to its end and delivers its result even if a newer request with its key is waiting.
 
     Callbacks run in the worker's thread; whoever needs them in another thread (a GUI) passes them on. The
-    thread starts with the first request, and ends with `close` or when the worker is garbage collected.
+    thread starts with the first request, and ends with `close` or when the worker is garbage collected. The
+    end of the program waits for a request that is running.
 
     Parameters
     ----------
@@ -113,6 +119,7 @@ class Worker:
                 queue.waiting[key] = job
             if self._thread is None:
                 self._thread = threading.Thread(target=_loop, args=(queue,), name=self._name, daemon=True)
+                _threads[self._thread] = queue
                 self._thread.start()
             queue.changed.notify_all()
 
@@ -171,6 +178,16 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@atexit.register
+def _finish() -> None:
+    """End all threads before the interpreter ends: one caught in native code would abort the process."""
+    running = list(_threads.items())
+    for _, queue in running:
+        queue.close()
+    for thread, _ in running:
+        thread.join(_EXIT_SECONDS)
 
 
 def _loop(queue: _Queue) -> None:
