@@ -15,6 +15,8 @@ __all__ = ["Scratch", "attention_with_relative_positions"]
 
 _CHUNK_BYTES = 4 * 2**20
 """Memory of the scores that are computed at once on a CPU: what its caches hold."""
+_SMALL = 16
+"""Side of windows up to which biases are added by the product of queries and keys."""
 
 
 class Scratch:
@@ -102,27 +104,45 @@ def _in_cache(q: Tensor, k: Tensor, v: Tensor, embeddings: Tensor, side: int, sc
     together = heads if windows > 1 else max(1, min(heads, 2))
     rows = min(count, max(1, most // (windows * together)))
     mixed = torch.empty_like(q, memory_format=torch.contiguous_format)
+    places = _places(side, q)
     for first in range(0, batch, windows):
         for head in range(0, heads, together):
             own = (slice(first, first + windows), slice(None), slice(head, head + together))
             queries, keys, values = (t[own].transpose(1, 2).flatten(0, 1).contiguous() for t in (q, k, v))
             by_row, by_column = _by_distance(queries @ embeddings, side)
-            queries = queries * dim**-0.5
-            keys = keys.transpose(1, 2)
+            queries, keys = queries * dim**-0.5, keys.transpose(1, 2)
+            if side <= _SMALL:
+                # Short rows of biases are slow to add; a product with ones at the right places is not.
+                queries = torch.cat([queries, by_row, by_column], dim=2)
+                keys = torch.cat([keys, places.expand(len(keys), -1, -1)], dim=1)
             for start in range(0, count, rows):
                 part = slice(start, start + rows)
                 asked = queries[:, part]
                 shape = (len(asked), asked.shape[1], count)
                 out = scratch.get(f"scores {shape}", shape, q)
-                if out is None:
-                    bias = (by_row[:, part, :, None] + by_column[:, part, None]).flatten(2)
+                if side <= _SMALL:
+                    scores = torch.bmm(asked, keys, out=out)
                 else:
-                    # A copy and a sum are faster than a sum of two that are both repeated.
-                    grid = out.unflatten(2, (side, side)).copy_(by_row[:, part, :, None])
-                    grid += by_column[:, part, None]
-                    bias = out
-                scores = torch.baddbmm(bias, asked, keys, out=out)
+                    bias = _bias(by_row[:, part], by_column[:, part], out)
+                    scores = torch.baddbmm(bias, asked, keys, out=out)
                 shares = torch.softmax(scores, dim=-1, out=None if torch.is_grad_enabled() else scores)
                 seen = torch.bmm(shares, values).unflatten(0, (-1, min(together, heads - head)))
                 mixed[own[0], part, own[2]] = seen.transpose(1, 2)
     return mixed
+
+
+def _bias(by_row: Tensor, by_column: Tensor, out: Tensor | None) -> Tensor:
+    """The bias of each key, (..., side * side)."""
+    if out is None:
+        return (by_row[..., None] + by_column[..., None, :]).flatten(-2)
+    side = by_row.shape[-1]
+    # A copy and a sum are faster than a sum of two that are both repeated.
+    grid = out.unflatten(-1, (side, side)).copy_(by_row[..., None])
+    grid += by_column[..., None, :]
+    return out
+
+
+def _places(side: int, like: Tensor) -> Tensor:
+    """Ones where a key is in a row and, below, where it is in a column: shape (2 * side, side * side)."""
+    one = torch.eye(side, device=like.device, dtype=like.dtype)
+    return torch.cat([one.repeat_interleave(side, dim=1), one.repeat(1, side)])

@@ -76,7 +76,9 @@ class ImageEncoderViT(nn.Module):
         scratch = Scratch()
         for image in pixels:
             # One image at a time: the blocks' memory does not grow with the batch.
-            x = (self.patch_embed.proj(image[None]).permute(0, 2, 3, 1) + self.pos_embed)[0].flatten(0, 1)
+            patches = self.patch_embed.proj(image[None]).permute(0, 2, 3, 1)
+            # Residuals keep the order in memory of the first tokens: channels last.
+            x = (patches.contiguous() + self.pos_embed)[0].flatten(0, 1)
             for block in self.blocks:
                 x = block(x, scratch)
             maps.append(x.t().unflatten(1, self.pos_embed.shape[1:3]))
@@ -114,7 +116,7 @@ class _Block(nn.Module):
         else:
             # Padding is a zero before the projection, so that it attends and is attended to.
             padded = torch.cat([normed, normed.new_zeros(1, normed.shape[1])])
-            mixed = self.attn(padded, self.into, scratch)[self.back]
+            mixed = self.attn(padded, self.into, scratch).index_select(0, self.back)
         x = x + self.attn.proj(mixed)
         return x + self.mlp(self.norm2(x))
 
