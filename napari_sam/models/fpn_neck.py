@@ -42,7 +42,7 @@ class FpnNeck(nn.Module):
             At stride 16 and 32.
         """
         top, x = (
-            F.linear(stage.tokens, conv.weight.flatten(1), conv.bias)[stage.raster]
+            stage.in_place(F.linear(stage.tokens, conv.weight.flatten(1), conv.bias))
             for stage, conv in ((coarse, self._conv(3)), (fine, self._conv(2)))
         )
         # Each coarse token is added to the 2 x 2 fine ones of its place.

@@ -85,6 +85,10 @@ class HieraStage:
     tokens: Tensor
     raster: Tensor
 
+    def in_place(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, D) in the order of this stage as a map (H, W, D)."""
+        return tokens.index_select(0, self.raster.flatten()).view(*self.raster.shape, -1)
+
 
 class Hiera(nn.Module):
     """Image encoder that returns features at strides 4, 8, 16 and 32.
@@ -103,6 +107,8 @@ class Hiera(nn.Module):
         self.patch_embed = _PatchEmbed(size.dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, size.dim, size.positions, size.positions))
         self.pos_embed_window = nn.Parameter(torch.zeros(1, size.dim, size.windows[0], size.windows[0]))
+        self.placed: Tensor | None
+        self.register_buffer("placed", None, persistent=False)
         self.blocks = nn.ModuleList()
         dim = size.dim
         for stage, depth in enumerate(size.stages):
@@ -132,8 +138,11 @@ class Hiera(nn.Module):
         list of HieraStage
             Finest first.
         """
-        x = (self.patch_embed.proj(image)[0].permute(1, 2, 0) + self.positions()).flatten(0, 1)
-        x = x[self.get_buffer("enter0")]
+        positions = self.placed
+        if positions is None or torch.is_grad_enabled():
+            positions = self.positions()
+        x = (self.patch_embed.proj(image)[0].permute(1, 2, 0) + positions).flatten(0, 1)
+        x = x.index_select(0, self.get_buffer("enter0"))
         outputs: list[HieraStage] = []
         for stage, (start, stop) in enumerate(pairwise([0, *accumulate(self.size.stages)])):
             for index in range(start, stop):
@@ -143,11 +152,15 @@ class Hiera(nn.Module):
                 elif index == start and stage:
                     x = block(x, self._groups(stage - 1))
                     if self.size.windows[stage] != self.size.windows[stage - 1] // 2:
-                        x = x[self.get_buffer(f"enter{stage}")]
+                        x = x.index_select(0, self.get_buffer(f"enter{stage}"))
                 else:
                     x = block(x, self._groups(stage))
             outputs.append(HieraStage(x, self.get_buffer(f"raster{stage}")))
         return outputs
+
+    def place(self) -> None:
+        """Compute the positions once, for inference with the present weights."""
+        self.placed = self.positions().detach()
 
     def positions(self) -> Tensor:
         """Position embedding of the tokens: shape (grid, grid, dim).

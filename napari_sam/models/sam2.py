@@ -119,6 +119,7 @@ class Sam2(PromptableModel):
         frequencies = positions.positional_encoding_gaussian_matrix.float()
         mean, std = self.pixel_mean.float(), self.pixel_std.float()
         super().prepare(device, dtype)
+        self.image_encoder.trunk.place()
         positions.positional_encoding_gaussian_matrix = frequencies.to(device)
         self.pixel_mean, self.pixel_std = mean.to(device), std.to(device)
         return self
@@ -126,7 +127,8 @@ class Sam2(PromptableModel):
     def encode(self, pixels: Tensor) -> Sam2Embedding:
         height, width = pixels.shape[-2:]
         plane = _stretch(pixels, self.image_size, self.device)
-        plane = (plane - self.pixel_mean) / self.pixel_std
+        # A gray plane has one channel up to here.
+        plane = torch.sub(plane, self.pixel_mean).div_(self.pixel_std)
         features, skips = self.image_features(plane[None].to(self.dtype))
         features = features + self.no_mem_embed[0]
         return Sam2Embedding(
@@ -150,7 +152,7 @@ class Sam2(PromptableModel):
         decoder, neck = self.sam_mask_decoder, self.image_encoder.neck
         stages = self.image_encoder.trunk(image)
         fine, coarse = (
-            neck.project(level, stages[level].tokens, conv)[_by_blocks(stages[level], 2 - level)]
+            _by_blocks(neck.project(level, stages[level].tokens, conv), stages[level], 2 - level)
             for level, conv in ((0, decoder.conv_s0), (1, decoder.conv_s1))
         )
         return neck(*stages[2:]), Skips(coarse, fine)
@@ -226,9 +228,10 @@ def build_sam2(size: str | HieraSize, *, version: str = "2.1", image_size: int =
     return Sam2(encoder, pointer_positions=version == "2.1", image_size=image_size)
 
 
-def _by_blocks(stage: HieraStage, levels: int) -> Tensor:
-    """Where the tokens of a stage are in the order of the decoder: shape (1, N / 4**levels, 4**levels)."""
-    return blocks(stage.raster[None, None], levels)[..., 0]
+def _by_blocks(tokens: Tensor, stage: HieraStage, levels: int) -> Tensor:
+    """Tokens (N, D) of a stage in the order of the decoder: shape (1, N / 4**levels, 4**levels, D)."""
+    order = blocks(stage.raster[None, None], levels)[..., 0]
+    return tokens.index_select(0, order.flatten()).view(*order.shape, -1)
 
 
 def _stretch(pixels: Tensor, side: int, device: torch.device) -> Tensor:
@@ -247,7 +250,7 @@ def _stretch(pixels: Tensor, side: int, device: torch.device) -> Tensor:
 
 
 def _unit(pixels: Tensor) -> Tensor:
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 
 def _resize(plane: Tensor, size: tuple[int, int]) -> Tensor:

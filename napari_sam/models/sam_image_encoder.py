@@ -21,7 +21,7 @@ __all__ = ["VIT_SIZES", "ImageEncoderViT", "ViTSize"]
 _PATCH = 16
 _WINDOW = 14
 _MLP_ROWS = 1024
-"""Tokens whose MLP is computed at once: what comes in between then stays in a CPU's cache."""
+"""Tokens whose MLP is computed at once on a CPU: what comes in between then stays in its cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,12 @@ class _Block(nn.Module):
             padded = torch.cat([normed, normed.new_zeros(1, normed.shape[1])])
             mixed = self.attn(padded, self.into, scratch).index_select(0, self.back)
         x = x + self.attn.proj(mixed)
-        return x + self.mlp(self.norm2(x))
+        if torch.is_grad_enabled():
+            return x + self.mlp(self.norm2(x))
+        rows = _MLP_ROWS if x.device.type == "cpu" else len(x)
+        for part in x.split(rows):
+            part.add_(self.mlp(self.norm2(part)))
+        return x
 
 
 class _Attention(nn.Module):
@@ -152,8 +157,7 @@ class _MLP(nn.Module):
         self.lin2 = nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = _MLP_ROWS if x.device.type == "cpu" else len(x)
-        return torch.cat([linear(linear_gelu(part, self.lin1), self.lin2) for part in x.split(rows)])
+        return linear(linear_gelu(x, self.lin1), self.lin2)
 
 
 def _window_order(grid: int, window: int) -> tuple[Tensor, Tensor]:
