@@ -118,6 +118,18 @@ def test_masks_on_the_plane_of_a_resized_embedding() -> None:
     assert (found & ellipse).sum() / (found | ellipse).sum() > 0.95
 
 
+def test_a_model_may_want_candidates_for_several_points() -> None:
+    class Choosy(Disks):
+        candidates_for_points = True
+
+    model = Choosy()
+    embedding = encode(model, np.zeros((40, 60, 3), np.uint8))
+    two = segment(model, embedding, Prompts.create((40, 60), [[20, 20], [25, 25]], [1, 0]))
+    assert (two.index, len(two.prediction.masks)) == (1, 3)
+    boxed = segment(model, embedding, Prompts.create((40, 60), [[20, 20], [9, 9]], box=[10, 10, 30, 30]))
+    assert (boxed.index, len(boxed.prediction.masks)) == (0, 1)
+
+
 def test_a_single_point_takes_the_best_of_three() -> None:
     model = Disks()
     embedding = encode(model, np.zeros((40, 60, 3), np.uint8))

@@ -254,7 +254,8 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
     """The masks of objects, by the rule that plugin, Python and command line share.
 
     A single point is ambiguous, so three candidates are decoded and the one with the highest predicted IoU is
-    taken; any other prompt decodes one (Kirillov et al. 2023, section 3, "Resolving ambiguity").
+    taken; any other prompt decodes one (Kirillov et al. 2023, section 3, "Resolving ambiguity"), unless the
+    model is better with candidates for points alone, however many.
 
     Parameters
     ----------
@@ -276,12 +277,17 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
     """
     segments: dict[int, Segment] = {}
     for ambiguous in (True, False):
-        chosen = [index for index, prompt in enumerate(prompts) if prompt.is_ambiguous == ambiguous]
+        chosen = [i for i, prompt in enumerate(prompts) if _wants_candidates(model, prompt) == ambiguous]
         predictions = decode(model, embedding, [prompts[i] for i in chosen], multimask=ambiguous)
         for index, prediction in zip(chosen, predictions, strict=True):
             best = int(np.argmax(prediction.scores))
             segments[index] = Segment(prediction.mask(best), float(prediction.scores[best]), prediction, best)
     return [segments[index] for index in range(len(prompts))]
+
+
+def _wants_candidates(model: PromptableModel, prompts: Prompts) -> bool:
+    points_alone = prompts.box is None and prompts.mask_input is None
+    return prompts.is_ambiguous or (points_alone and model.candidates_for_points)
 
 
 def _predictions(output: MaskLogits, embedding: Embedding, size: tuple[int, int]) -> list[Prediction]:

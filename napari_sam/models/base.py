@@ -110,10 +110,13 @@ class PromptableModel(nn.Module, ABC):
     prefers_float32_on_cpu : bool
         The precision ``"auto"`` is float32 on every CPU: bfloat16 costs this network accuracy, or is not
         faster.
+    candidates_for_points : bool
+        The best of three candidates is better than the single mask for several points, too, not only for one.
     """
 
     name: str = ""
     prefers_float32_on_cpu: ClassVar[bool] = False
+    candidates_for_points: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Embedding:

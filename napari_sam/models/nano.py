@@ -34,7 +34,7 @@ __all__ = ["Nano", "NanoEmbedding", "NanoLevel", "normalise", "working_scale"]
 
 MAX_SIDE = 2048
 """Longest side that is encoded, in pixels; larger planes are scaled down to it. Bounds memory."""
-MIN_SIDE = 512
+MIN_SIDE = 1024
 """Smaller planes are scaled up towards this side, at most twofold: objects of a few pixels gain detail."""
 _COARSEST_STRIDE = 32
 
@@ -100,6 +100,7 @@ class Nano(PromptableModel):
 
     # Fast enough in the precision that its published figures were measured in.
     prefers_float32_on_cpu = True
+    candidates_for_points = True
 
     def __init__(self) -> None:
         super().__init__()
