@@ -109,9 +109,7 @@ def test_it_is_the_mask_of_the_other_faces(viewer, coins, centres) -> None:
                 controller.add_point(at)
             predictor = napari_sam.SamPredictor(napari_sam.load_model("nano", device="cpu"))
             predictor.set_image(coins)
-            masks, scores, _ = predictor.predict(
-                np.array(points)[:, ::-1], np.ones(len(points)), multimask_output=len(points) == 1
-            )
+            masks, scores, _ = predictor.predict(np.array(points)[:, ::-1], np.ones(len(points)))
             np.testing.assert_array_equal(controller.labels > 0, masks[np.argmax(scores)])
             controller.reject()
     finally:
