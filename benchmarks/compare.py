@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from napari_sam.models import load_model
 __all__ = [
     "SIDES",
     "image",
-    "peak_memory",
     "peak_memory_of",
     "predictor",
     "report",
@@ -132,14 +130,3 @@ def peak_memory_of(module: str, *arguments: str) -> float:
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
-
-
-def peak_memory() -> float:
-    """The largest resident memory of this process so far, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # What `getrusage` says includes the process that this one was forked from.
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -16,13 +16,13 @@ import typer
 from benchmarks.compare import (
     SIDES,
     image,
-    peak_memory,
     peak_memory_of,
     predictor,
     report,
     take_turns,
     write_checkpoint,
 )
+from benchmarks.interactive import peak_memory
 
 __all__ = ["main"]
 

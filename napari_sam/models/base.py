@@ -112,11 +112,14 @@ class PromptableModel(nn.Module, ABC):
         faster.
     candidates_for_points : bool
         The best of three candidates is better than the single mask for several points, too, not only for one.
+    float32_buffers : frozenset of str
+        Names, without those of their modules, of buffers that stay in float32 whatever the weights are.
     """
 
     name: str = ""
     prefers_float32_on_cpu: ClassVar[bool] = False
     candidates_for_points: ClassVar[bool] = False
+    float32_buffers: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Embedding:
@@ -137,7 +140,15 @@ class PromptableModel(nn.Module, ABC):
 
         May be called again, to move the model.
         """
-        return self.eval().requires_grad_(False).to(device=device, dtype=dtype)
+        exact = [
+            (self.get_submodule(owner), name, buffer.float())
+            for (owner, _, name), buffer in ((n.rpartition("."), b) for n, b in self.named_buffers())
+            if name in self.float32_buffers
+        ]
+        self.eval().requires_grad_(False).to(device=device, dtype=dtype)
+        for module, name, buffer in exact:
+            setattr(module, name, buffer.to(device))
+        return self
 
     @property
     def device(self) -> torch.device:

@@ -42,10 +42,6 @@ class WindowGroup:
         """Tokens of all windows together."""
         return self.count * self.height * self.width
 
-    def pooled(self) -> WindowGroup:
-        """The group after 2 x 2 pooling."""
-        return WindowGroup(self.count, self.height // 2, self.width // 2, self.missing // 4)
-
 
 def _cuts(side: int, window: int) -> list[tuple[slice, int, int]]:
     """Along one axis: where the full windows are, how many and how long, then the same of the rest."""

@@ -101,6 +101,7 @@ class Nano(PromptableModel):
     # Fast enough in the precision that its published figures were measured in.
     prefers_float32_on_cpu = True
     candidates_for_points = True
+    float32_buffers = frozenset({"frequencies"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,13 +116,8 @@ class Nano(PromptableModel):
 
     def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Make ready for inference: no gradients, normalisation folded, weights on ``device``."""
-        self.eval().requires_grad_(False)
-        fuse_norms(self)
-        # Positions are computed in float32 whatever the weights are.
-        frequencies = self.prompt_encoder.frequencies.float()
-        self.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
-        self.prompt_encoder.frequencies = frequencies.to(device)
-        return self
+        fuse_norms(self.eval())
+        return super().prepare(device, dtype).to(memory_format=torch.channels_last)
 
     def encode(self, pixels: Tensor) -> NanoEmbedding:
         height, width = pixels.shape[-2:]

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
+from napari_sam.models.pixels import resize
 from napari_sam.models.sam_image_encoder import VIT_SIZES, ImageEncoderViT, ViTSize
-from napari_sam.models.sam_mask_decoder import MaskDecoder
+from napari_sam.models.sam_mask_decoder import Decoded, MaskDecoder, decode_in_pieces
 from napari_sam.models.sam_prompt_encoder import PromptEncoder
 from napari_sam.models.tiny_vit import TinyViT
 from napari_sam.models.two_way import ImageTokens
@@ -23,8 +24,6 @@ __all__ = ["Sam", "SamEmbedding", "build_sam"]
 
 _PIXEL_MEAN = (123.675, 116.28, 103.53)
 _PIXEL_STD = (58.395, 57.12, 57.375)
-_CPU_PROMPTS = 2
-"""Prompts decoded at once on a CPU: more would not fit its caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,7 @@ class SamEmbedding(Embedding):
 
     @property
     def tensors(self) -> list[Tensor]:
-        tokens = self.tokens
-        return [self.features, tokens.image, tokens.keys, tokens.values, tokens.queries]
+        return [self.features, *self.tokens]
 
     @property
     def low_res_frame(self) -> tuple[float, float, float, float]:
@@ -68,6 +66,8 @@ class Sam(PromptableModel):
         From normalised pixels (B, 3, ``img_size``, ``img_size``) to (B, 256, h, h).
     """
 
+    float32_buffers = frozenset({"pixel_mean", "pixel_std", "positional_encoding_gaussian_matrix"})
+
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -82,18 +82,9 @@ class Sam(PromptableModel):
 
     def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Make ready for inference; positions and pixel statistics stay in float32."""
-        kept = {
-            name: buffer.float()
-            for name, buffer in self.named_buffers()
-            if name.endswith(("pixel_mean", "pixel_std", "positional_encoding_gaussian_matrix"))
-        }
         if isinstance(self.image_encoder, TinyViT):
             self.image_encoder.fuse()
-        super().prepare(device, dtype)
-        for name, buffer in kept.items():
-            owner, _, own_name = name.rpartition(".")
-            self.get_submodule(owner).register_buffer(own_name, buffer.to(device), persistent="." in name)
-        return self
+        return super().prepare(device, dtype)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -104,7 +95,9 @@ class Sam(PromptableModel):
         height, width = pixels.shape[-2:]
         scale = self.image_size / max(height, width)
         size = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-        plane = self._normalise(_resize(pixels, size))
+        if pixels.dtype == torch.uint8 and tuple(pixels.shape[-2:]) != size:
+            pixels = pixels.cpu()  # where PyTorch resizes bytes as Pillow does
+        plane = self._normalise(resize(pixels, size))
         padded = F.pad(plane, (0, self.image_size - size[1], 0, self.image_size - size[0]))
         features = self.image_encoder(padded[None].to(self.dtype))
         tokens = self._tokens(features, None)
@@ -128,16 +121,14 @@ class Sam(PromptableModel):
         boxes = None if prompts.boxes is None else prompts.boxes * scale.repeat(2)
         tokens = self.prompt_encoder.tokens(prompts.points * scale, prompts.labels, boxes)
         chosen = slice(1, None) if multimask else slice(0, 1)
-        step = _CPU_PROMPTS if self.device.type == "cpu" else len(prompts)
-        parts = []
-        for start in range(0, len(prompts), step):
-            part = slice(start, start + step)
+
+        def decode(part: slice) -> Decoded:
             image = embedding.tokens
             if prompts.logits is not None:
                 image = self._tokens(embedding.features, prompts.logits[part])
-            parts.append(self.mask_decoder(image, tokens[part], chosen))
-        logits = torch.cat([p.logits for p in parts]).float()
-        scores = torch.cat([p.scores for p in parts]).float()
+            return self.mask_decoder(image, tokens[part], chosen)
+
+        logits, scores = decode_in_pieces(decode, len(prompts), self.device)
         frames = logits.new_tensor(embedding.low_res_frame).expand(len(prompts), -1)
         return MaskLogits(logits, frames, scores, via=embedding.input_size)
 
@@ -153,12 +144,3 @@ def build_sam(encoder: str | ViTSize) -> Sam:
     if encoder == "vit_t":
         return Sam(TinyViT())
     return Sam(ImageEncoderViT(VIT_SIZES[encoder] if isinstance(encoder, str) else encoder))
-
-
-def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale a plane (3, H, W) as published: bilinear with antialiasing, uint8 staying uint8."""
-    if tuple(pixels.shape[-2:]) == size:
-        return pixels
-    if pixels.dtype == torch.uint8:
-        pixels = pixels.cpu()  # where PyTorch resizes bytes as Pillow does
-    return F.interpolate(pixels[None], size, mode="bilinear", antialias=True, align_corners=False)[0]

@@ -19,9 +19,10 @@ from napari_sam.models.hiera import HIERA_SIZES, Hiera, HieraSize, HieraStage
 from napari_sam.models.layers import MLP
 from napari_sam.models.memory_attention import MemoryAttention
 from napari_sam.models.memory_encoder import MemoryEncoder
+from napari_sam.models.pixels import resize
 from napari_sam.models.sam2_mask_decoder import Sam2MaskDecoder
-from napari_sam.models.sam_mask_decoder import Skips, blocks
-from napari_sam.models.sam_prompt_encoder import CORNER_LABELS, PromptEncoder
+from napari_sam.models.sam_mask_decoder import Decoded, Skips, blocks, decode_in_pieces
+from napari_sam.models.sam_prompt_encoder import PromptEncoder, box_corners
 from napari_sam.models.two_way import ImageTokens
 
 __all__ = ["Sam2", "Sam2Embedding", "build_sam2"]
@@ -36,8 +37,6 @@ _STRIP_PIXELS = 1 << 22
 """Pixels that are widened to float32 at once; bounds memory on huge images."""
 _PROMPT_LIMIT = 32.0
 """Logits that become a mask prompt are cut off here, as published."""
-_CPU_PROMPTS = 2
-"""Prompts decoded at once on a CPU: more would not fit its caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,7 @@ class Sam2Embedding(Embedding):
 
     @property
     def tensors(self) -> list[Tensor]:
-        tokens = self.tokens
-        own = [self.features, tokens.image, tokens.positions, tokens.keys, tokens.values, tokens.queries]
-        return [*own, *self.skips]
+        return [self.features, *self.tokens, *self.skips]
 
     @property
     def low_res_frame(self) -> tuple[float, float, float, float]:
@@ -84,6 +81,8 @@ class Sam2(PromptableModel):
     image_size : int
         Side of the square that images are stretched to, in pixels.
     """
+
+    float32_buffers = frozenset({"pixel_mean", "pixel_std", "positional_encoding_gaussian_matrix"})
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -115,13 +114,8 @@ class Sam2(PromptableModel):
 
     def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Make ready for inference; frequencies of positions and pixel statistics stay in float32."""
-        positions = self.sam_prompt_encoder.pe_layer
-        frequencies = positions.positional_encoding_gaussian_matrix.float()
-        mean, std = self.pixel_mean.float(), self.pixel_std.float()
         super().prepare(device, dtype)
         self.image_encoder.trunk.place()
-        positions.positional_encoding_gaussian_matrix = frequencies.to(device)
-        self.pixel_mean, self.pixel_std = mean.to(device), std.to(device)
         return self
 
     def encode(self, pixels: Tensor) -> Sam2Embedding:
@@ -161,19 +155,15 @@ class Sam2(PromptableModel):
         if not isinstance(embedding, Sam2Embedding):
             raise TypeError("SAM 2 decodes only its own embeddings; encode the image with this model.")
         tokens = self._prompt_tokens(prompts, embedding.original_size)
-        step = _CPU_PROMPTS if self.device.type == "cpu" else len(prompts)
-        parts = []
-        for start in range(0, len(prompts), step):
-            part = slice(start, start + step)
+
+        def decode(part: slice) -> Decoded:
             image = embedding.tokens
             if prompts.logits is not None:
                 features = embedding.features[0].permute(1, 2, 0)
                 image = self._tokens(features, prompts.logits[part])
-            parts.append(
-                self.sam_mask_decoder.predict(image, tokens[part], embedding.skips, multimask=multimask)
-            )
-        logits = torch.cat([p.logits for p in parts]).float()
-        scores = torch.cat([p.scores for p in parts]).float()
+            return self.sam_mask_decoder.predict(image, tokens[part], embedding.skips, multimask=multimask)
+
+        logits, scores = decode_in_pieces(decode, len(prompts), self.device)
         frames = logits.new_tensor(embedding.low_res_frame).expand(len(prompts), -1)
         return MaskLogits(logits, frames, scores, limit=_PROMPT_LIMIT)
 
@@ -188,10 +178,8 @@ class Sam2(PromptableModel):
         extent = prompts.points.new_tensor([size[1], size[0]])
         points, labels = prompts.points, prompts.labels
         if prompts.boxes is not None:
-            corners = labels.new_tensor(CORNER_LABELS).expand(len(prompts), -1)
-            absent = prompts.boxes.isnan().any(dim=1, keepdim=True)
-            points = torch.cat([prompts.boxes.nan_to_num().unflatten(1, (2, 2)), points], dim=1)
-            labels = torch.cat([corners.masked_fill(absent, -1), labels], dim=1)
+            corners, corner_labels = box_corners(prompts.boxes)
+            points, labels = torch.cat([corners, points], dim=1), torch.cat([corner_labels, labels], dim=1)
         if labels.shape[1]:
             points, labels = F.pad(points, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
         return self.sam_prompt_encoder.points(points / extent * self.image_size, labels)
@@ -244,16 +232,10 @@ def _stretch(pixels: Tensor, side: int, device: torch.device) -> Tensor:
     rows = max(1, _STRIP_PIXELS // pixels.shape[2])
     # Columns first, as PyTorch does it for the whole plane.
     narrow = torch.cat(
-        [_resize(_unit(strip.to(device)), (strip.shape[1], side)) for strip in pixels.split(rows, 1)], 1
+        [resize(_unit(strip.to(device)), (strip.shape[1], side)) for strip in pixels.split(rows, 1)], 1
     )
-    return _resize(narrow, (side, side))
+    return resize(narrow, (side, side))
 
 
 def _unit(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
-
-
-def _resize(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(plane.shape[-2:]) == size:
-        return plane
-    return F.interpolate(plane[None], size, mode="bilinear", antialias=True, align_corners=False)[0]

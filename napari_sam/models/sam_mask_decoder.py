@@ -7,6 +7,7 @@ blocks are put in their places only when four or fewer channels are left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -16,10 +17,12 @@ from torch.nn import functional as F
 from napari_sam.models.layers import MLP, LayerNorm2d
 from napari_sam.models.two_way import ImageTokens, TwoWayTransformer
 
-__all__ = ["NUM_MASKS", "Decoded", "MaskDecoder", "Skips", "blocks"]
+__all__ = ["NUM_MASKS", "Decoded", "MaskDecoder", "Skips", "blocks", "decode_in_pieces"]
 
 NUM_MASKS = 4
 """One mask for unambiguous prompts, then the three of an ambiguous one."""
+_CPU_PROMPTS = 2
+"""Prompts decoded at once on a CPU: more would not fit its caches."""
 
 
 class Skips(NamedTuple):
@@ -139,6 +142,15 @@ class MaskDecoder(nn.Module):
         if skips is not None:
             x = x + skips.fine
         return F.gelu(x).flatten(1, 2)
+
+
+def decode_in_pieces(
+    decode: Callable[[slice], Decoded], count: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Decode some of ``count`` prompts at a time; logits and scores of all, float32."""
+    step = _CPU_PROMPTS if device.type == "cpu" else count
+    parts = [decode(slice(start, start + step)) for start in range(0, count, step)]
+    return torch.cat([p.logits for p in parts]).float(), torch.cat([p.scores for p in parts]).float()
 
 
 def blocks(x: Tensor, levels: int) -> Tensor:

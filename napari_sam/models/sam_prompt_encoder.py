@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from napari_sam.models.layers import LayerNorm2d
 
-__all__ = ["CORNER_LABELS", "PromptEncoder", "RandomPositions"]
+__all__ = ["CORNER_LABELS", "PromptEncoder", "RandomPositions", "box_corners"]
 
 CORNER_LABELS = (2, 3)
 """Labels of the upper left and the lower right corner of a box, beside those of points."""
@@ -107,9 +107,8 @@ class PromptEncoder(nn.Module):
             if xy.shape[1]:
                 xy, labels = nn.functional.pad(xy, (0, 0, 0, 1)), nn.functional.pad(labels, (0, 1), value=-1)
         else:
-            corners = labels.new_tensor(CORNER_LABELS).expand(len(boxes), -1)
-            labels = torch.cat([labels, corners.masked_fill(boxes.isnan().any(1, keepdim=True), -1)], dim=1)
-            xy = torch.cat([xy, boxes.nan_to_num().unflatten(1, (2, 2))], dim=1)
+            corners, corner_labels = box_corners(boxes)
+            xy, labels = torch.cat([xy, corners], dim=1), torch.cat([labels, corner_labels], dim=1)
         return self.points(xy, labels)
 
     def masks(self, logits: Tensor | None) -> Tensor:
@@ -132,3 +131,10 @@ class PromptEncoder(nn.Module):
         line = (torch.arange(self.grid, device=self.no_mask_embed.weight.device) + 0.5) / self.grid
         y, x = torch.meshgrid(line, line, indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).flatten(0, 1)[None]
+
+
+def box_corners(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (B, 4) as points (B, 2, 2) and their labels (B, 2), which are -1 for a box of NaN."""
+    labels = torch.tensor(CORNER_LABELS, device=boxes.device).expand(len(boxes), -1)
+    absent = boxes.isnan().any(dim=1, keepdim=True)
+    return boxes.nan_to_num().unflatten(1, (2, 2)), labels.masked_fill(absent, -1)

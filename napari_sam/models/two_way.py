@@ -11,7 +11,7 @@ prompt is computed once (:meth:`TwoWayTransformer.prepare`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,7 @@ from torch.nn import functional as F
 __all__ = ["Attention", "ImageTokens", "TwoLayers", "TwoWayAttentionBlock", "TwoWayTransformer"]
 
 
-@dataclass(frozen=True, slots=True)
-class ImageTokens:
+class ImageTokens(NamedTuple):
     """The image's side of a decoder, for ``B`` prompts or, with ``B`` of 1, for any number of them.
 
     Attributes
