@@ -39,12 +39,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
     return run
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path / "models"))
-    monkeypatch.delenv(store.OFFLINE_VARIABLE, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return tmp_path / "models"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, server: http.FileServer) -> None:

@@ -34,13 +34,7 @@ HASTY = Policy(timeout=5, attempts=3, pause=0.01)
 Publish = Callable[..., ModelInfo]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of models, and no proxy between the test and its server."""
-    monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path / "models"))
-    monkeypatch.delenv(store.OFFLINE_VARIABLE, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return tmp_path / "models"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def entry(

@@ -32,7 +32,7 @@ from napari_sam.ui.controller import Controller
 from napari_sam.ui.segmenter import ModelChoice
 from napari_sam.ui.widget import SegmentWidget
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.usefixtures("folder")]
 
 SOME = 92 * 65_536
 """Bytes after which the server hesitates: 6 MB, in whole chunks."""
@@ -59,15 +59,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mine") / "mine.pth"
     torch.save(state, path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of models, and no proxy between the test and its server."""
-    monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path / "models"))
-    monkeypatch.delenv(store.OFFLINE_VARIABLE, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return tmp_path / "models"
 
 
 @pytest.fixture
