@@ -90,12 +90,15 @@ def test_only_a_single_point_is_ambiguous() -> None:
     assert not Prompts.create(SIZE, box=[0, 0, 9, 9]).is_ambiguous
 
 
-def test_rescaling_keeps_the_edges_of_the_image_in_place() -> None:
-    prompts = Prompts.create(SIZE, [[-0.5, -0.5], [199.5, 99.5], [0, 0]], box=[-0.5, -0.5, 199.5, 99.5])
-    bigger = prompts.rescaled(SIZE, (300, 400))
-    np.testing.assert_allclose(bigger.points, [[-0.5, -0.5], [399.5, 299.5], [0.5, 1.0]])
-    np.testing.assert_allclose(bigger.box, [-0.5, -0.5, 399.5, 299.5])
-    assert prompts.rescaled(SIZE, SIZE) is prompts
+def test_a_batch_on_a_resized_plane_keeps_the_edges_of_the_image_in_place() -> None:
+    given = Prompts.create(SIZE, [[-0.5, -0.5], [199.5, 99.5], [0, 0]], box=[-0.5, -0.5, 199.5, 99.5])
+    boxless = Prompts.create(SIZE, [[9, 9]])
+    bigger = batch([given, boxless], scale=(3.0, 2.0))
+    assert bigger.points[0].tolist() == [[-0.5, -0.5], [399.5, 299.5], [0.5, 1.0]]
+    assert bigger.boxes is not None
+    assert bigger.boxes[0].tolist() == [-0.5, -0.5, 399.5, 299.5]
+    assert bigger.boxes[1].isnan().all()
+    assert bigger.labels[1].tolist() == [1, -1, -1]
 
 
 def test_batch_pads_points_and_boxes() -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
+from napari_sam.inference.drawn import plain
 from napari_sam.inference.fallback import in_chunks, on_device_of, on_some_device
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts, batch
@@ -210,13 +211,17 @@ def decode(
 
     Raises
     ------
+    PromptError
+        If a mask that is prompted with is of a plane of another size.
     DeviceError
         If the device fails or runs out of memory, and the CPU, too.
     """
     encoded = embedding.original_size
     size = encoded if size is None else size
+    asked = _plain(embedding, prompts, size)
+    scale = encoded[0] / size[0], encoded[1] / size[1]
     alike: dict[tuple[int, bool, bool], list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
+    for index, prompt in enumerate(asked):
         alike[len(prompt.labels), prompt.box is not None, prompt.mask_input is not None].append(index)
     predictions: dict[int, Prediction] = {}
     held = [embedding]
@@ -224,8 +229,8 @@ def decode(
     def attempt(chunk: Sequence[int]) -> list[Prediction]:
         # Only the newest copy is kept: after a move to the CPU the one on the device has to go.
         held[0] = on_device_of(model, held[0])
-        asked = batch([prompts[i].rescaled(size, encoded) for i in chunk], model.device)
-        return _predictions(model.decode(held[0], asked, multimask=multimask), held[0], size)
+        together = batch([asked[i] for i in chunk], model.device, scale)
+        return _predictions(model.decode(held[0], together, multimask=multimask), held[0], size)
 
     for group in alike.values():
         predictions.update(zip(group, in_chunks(model, group, _CHUNK, attempt), strict=True))
@@ -275,6 +280,7 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
     DeviceError
         If the device fails or runs out of memory, and the CPU, too.
     """
+    prompts = _plain(embedding, prompts, embedding.original_size)
     segments: dict[int, Segment] = {}
     for ambiguous in (True, False):
         chosen = [i for i, prompt in enumerate(prompts) if _wants_candidates(model, prompt) == ambiguous]
@@ -285,9 +291,15 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
     return [segments[index] for index in range(len(prompts))]
 
 
+def _plain(embedding: Embedding, prompts: Sequence[Prompts], size: tuple[int, int]) -> list[Prompts]:
+    """What the decoder is told, on a plane of `size`."""
+    encoded = embedding.original_size
+    frame = np.array(embedding.low_res_frame) * ([size[1] / encoded[1], size[0] / encoded[0]] * 2)
+    return [plain(prompt, size, frame) for prompt in prompts]
+
+
 def _wants_candidates(model: PromptableModel, prompts: Prompts) -> bool:
-    points_alone = prompts.box is None and prompts.mask_input is None
-    return prompts.is_ambiguous or (points_alone and model.candidates_for_points)
+    return prompts.is_ambiguous or (prompts.has_points_alone and model.candidates_for_points)
 
 
 def _predictions(output: MaskLogits, embedding: Embedding, size: tuple[int, int]) -> list[Prediction]:
