@@ -7,6 +7,7 @@ would expect, so that ``except ValueError`` keeps working.
 from __future__ import annotations
 
 __all__ = [
+    "AnnotationError",
     "DeviceError",
     "DeviceWarning",
     "DownloadCancelled",
@@ -27,6 +28,10 @@ class ImageError(NapariSamError, ValueError):
 
 class PromptError(NapariSamError, ValueError):
     """A prompt that makes no sense for the image (outside it, no area, not a number)."""
+
+
+class AnnotationError(NapariSamError, ValueError):
+    """A command that makes no sense for the annotation, or an annotation file that cannot be read."""
 
 
 class ModelError(NapariSamError, ValueError):

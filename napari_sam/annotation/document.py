@@ -1,166 +1,479 @@
-"""All objects of one image, and the one that is being worked on."""
+"""The document: all objects of one image, changed by commands that can be undone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from psygnal import Signal, SignalGroup
+from numpy.typing import NDArray
 
+from napari_sam.annotation import editing
+from napari_sam.annotation.history import Step
+from napari_sam.annotation.overlap import fitted
 from napari_sam.annotation.plane import Plane
-from napari_sam.inference.mask import Mask
+from napari_sam.annotation.records import Answer, ObjectClass, SamObject, Source
+from napari_sam.annotation.state import Key
+from napari_sam.annotation.territory import Box, is_canonical, sections
+from napari_sam.annotation.timeline import Timeline
+from napari_sam.errors import AnnotationError
 from napari_sam.inference.prompts import Prompts
 
-__all__ = ["Annotation", "AnnotationEvents", "SamObject"]
+__all__ = ["Document"]
 
 
-@dataclass(eq=False)
-class SamObject:
-    """One thing being annotated. Change it through the :class:`Annotation` that holds it.
+class Document(Timeline):
+    """Objects with their prompts and masks, classes, and the history. Knows neither images nor models.
 
-    Attributes
-    ----------
-    id : int
-        Its value in the Labels layer.
-    prompts : dict of Plane to Prompts
-    masks : dict of Plane to Mask
-    scores : dict of Plane to float
-        The predicted IoU of each mask.
-    accepted : bool
-    """
+    Every method that changes something is one step of the history, and says what changed through `changed`.
+    One object is the *current* one: prompts go to it. It is part of the document from its first prompt
+    on, is accepted at last, and can be opened again at any time.
 
-    id: int
-    prompts: dict[Plane, Prompts] = field(default_factory=dict)
-    masks: dict[Plane, Mask] = field(default_factory=dict)
-    scores: dict[Plane, float] = field(default_factory=dict)
-    accepted: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is neither a prompt nor a mask."""
-        return not self.prompts and not self.masks
-
-
-class AnnotationEvents(SignalGroup):
-    """What an :class:`Annotation` tells those who show it."""
-
-    mask_changed = Signal(SamObject, Plane)
-    """The object's mask on the plane is another one, or gone."""
-
-    current_changed = Signal(SamObject)
-    """Work went on to this object."""
-
-
-class Annotation:
-    """The document: every change goes through a method, and is told by an event.
+    Not thread-safe: use it from one thread. What it holds is immutable, and can be read by others.
 
     Parameters
     ----------
+    shape : sequence of int
+        Of the image, in pixels, without colours.
     first_id : int, default 1
         Id of the first object; the following ones count up. Ids are never given out twice, except that a
         rejected object's id goes to the next one.
+    history_bytes : int
+        Memory for masks that only the history still holds.
+
+    Attributes
+    ----------
+    overwrite : bool
+        Whether objects take pixels from those that are there; False to begin with.
 
     Examples
     --------
     >>> import numpy as np
-    >>> document = Annotation(first_id=8)
+    >>> from napari_sam.inference.mask import Mask
+    >>> document = Document((4, 4), first_id=8)
     >>> plane = Plane((None, None))
     >>> prompts = Prompts.create((4, 4), points=[[1, 2]])
-    >>> document.set_prompts({plane: prompts})
+    >>> document.set_prompts({plane: prompts}, "Add point")
     {Plane(index=(None, None))}
-    >>> document.set_mask(document.current, plane, Mask.from_array(np.eye(4)), 0.9)
+    >>> document.answer(1, plane, Answer(((Mask.from_array(np.eye(4)), 0.9),), prompts=prompts))
     True
     >>> document.accept().id, document.current.id
     (8, 9)
+    >>> document.undo(), document.current.id
+    ('Accept object 8', 8)
+    >>> document.undo(), document.objects
+    ('Add point', [])
     """
 
-    events_class: ClassVar[type[AnnotationEvents]] = AnnotationEvents
+    overwrite = False
 
-    def __init__(self, first_id: int = 1) -> None:
-        self.events = self.events_class()
-        self._accepted: list[SamObject] = []
-        self._current = SamObject(first_id)
+    # Prompts and answers
 
-    @property
-    def current(self) -> SamObject:
-        """The object that is being worked on."""
-        return self._current
+    def set_prompts(
+        self, prompts: Mapping[Plane, Prompts], text: str = "Change prompts", gesture: Hashable = None
+    ) -> set[Plane]:
+        """Replace what the user drew for the current object.
 
-    @property
-    def objects(self) -> list[SamObject]:
-        """The accepted objects in order of their ids, and the current one if it has prompts or masks."""
-        return [*self._accepted, *([] if self._current.is_empty else [self._current])]
-
-    def __contains__(self, item: object) -> bool:
-        return item is self._current or any(item is one for one in self._accepted)
-
-    def set_prompts(self, prompts: Mapping[Plane, Prompts]) -> set[Plane]:
-        """Replace all prompts of the current object.
+        Where the object has a mask that came from elsewhere, or is being refined, that mask stays part of the
+        prompts.
 
         Returns
         -------
         set of Plane
-            The planes on which they are not what they were.
+            The planes on which the prompts are not what they were.
         """
-        old, new = self._current.prompts, dict(prompts)
-        self._current.prompts = new
-        return {plane for plane in old.keys() | new.keys() if not _same(old.get(plane), new.get(plane))}
+        item = self.current
+        new: dict[Plane, Prompts] = {}
+        for plane in prompts.keys() | item.prompts.keys():
+            drawn = editing.with_mask_prompt(item, plane, prompts.get(plane))
+            if drawn is not None:
+                new[plane] = drawn
+        changed = {p for p in new.keys() | item.prompts.keys() if new.get(p) != item.prompts.get(p)}
+        if changed:
+            with self.step(text, gesture):
+                self._ask(item, new, changed)
+        return changed
 
-    def set_mask(self, item: SamObject, plane: Plane, mask: Mask | None, score: float = 0.0) -> bool:
-        """Set an object's mask on one plane; None or an empty mask takes it away.
+    def refine(self, plane: Plane, mask: Any = None, text: str = "Refine mask") -> bool:
+        """Ask the model for a better mask than the current one on a plane: it becomes the only prompt.
+
+        Parameters
+        ----------
+        plane : Plane
+        mask : Mask, optional
+            Another mask to begin with.
 
         Returns
         -------
         bool
-            False if the object was rejected meanwhile, and nothing was done.
+            False if there is no mask to begin with.
         """
-        if item not in self:
-            return False
+        item = self.current
+        answer = item.answer(plane)
+        if mask is None:
+            mask = item.masks.get(plane) or (None if answer is None else answer.mask)
         if mask is None or mask.is_empty:
-            if item.masks.pop(plane, None) is None:
-                return True
-            item.scores.pop(plane)
-        else:
-            item.masks[plane], item.scores[plane] = mask, score
-        self.events.mask_changed.emit(item, plane)
+            return False
+        with self.step(text):
+            self._ask(item, {**item.prompts, plane: Prompts.create(mask.shape, mask=mask)}, {plane})
         return True
+
+    def _ask(self, item: SamObject, prompts: Mapping[Plane, Prompts], changed: set[Plane]) -> None:
+        answers = {
+            p: a
+            for p, a in item.answers.items()
+            if p not in changed or (p in prompts and prompts[p].selects_something)
+        }
+        self._change(replace(item, prompts=prompts, answers=answers), item.answers.keys() - answers.keys())
+
+    def answer(self, uid: int, plane: Plane, answer: Answer) -> bool:
+        """Take the model's answer to prompts; it joins the newest step.
+
+        Returns
+        -------
+        bool
+            False if nobody waits for it any more, and nothing was done.
+        """
+        item = self._state.objects.get(uid)
+        if item is None or plane not in item.prompts:
+            return False
+        if answer.prompts != item.prompts[plane] and not item.is_stale(plane):
+            return False
+        same = (before := item.answer(plane)) is not None and before.mask == answer.mask
+        late = self._step is None
+        if late:
+            self._step = Step("")
+        try:
+            self._change(replace(item, answers={**item.answers, plane: answer}), () if same else (plane,))
+        finally:
+            if late:
+                assert self._step is not None
+                changes, self._step = self._step.changes, None
+                self._history.record_late(changes)
+                self._tell()
+        return True
+
+    def choose(self, plane: Plane, index: int) -> None:
+        """Take another candidate of the current object's answer on a plane.
+
+        Raises
+        ------
+        AnnotationError
+            If there is no such candidate.
+        """
+        item = self.current
+        answer = item.answers.get(plane)
+        if answer is None or not 0 <= index < len(answer.candidates):
+            raise AnnotationError(f"Object {item.id} has no candidate {index + 1} on plane {plane}.")
+        if index != answer.chosen:
+            with self.step("Choose another candidate"):
+                new = replace(answer, chosen=index)
+                self._change(replace(item, answers={**item.answers, plane: new}), (plane,))
+
+    def _change(self, item: SamObject, planes: Iterable[Plane]) -> None:
+        """Put an object whose answers on some planes are new (or gone), and give it its pixels."""
+        before = self._state.objects.get(item.uid)
+        touched: set[Plane] = set()
+        for plane in planes:
+            if is_canonical(plane):
+                touched.add(plane)
+                continue
+            for one in (None if before is None else before.answer(plane), item.answer(plane)):
+                if one is not None:
+                    touched.update(sections(plane, one.mask, self.shape))
+        for one_item in fitted(self._state, item, touched, overwrite=self.overwrite):
+            self._store(one_item)
+
+    def _store(self, item: SamObject) -> None:
+        """Put an object, or take it away if nothing is left of it; one that was opened again stays."""
+        gone = item.is_empty and item.uid != getattr(self.opened, "uid", None)
+        self._put(item.uid, None if gone else item)
+
+    # Deciding
 
     def accept(self) -> SamObject:
         """Keep the current object and go on to the next; returns the one that was kept.
 
         Raises
         ------
-        ValueError
+        AnnotationError
             If the current object has neither prompts nor masks.
         """
-        item = self._current
+        item = self.current
         if item.is_empty:
-            raise ValueError("There is nothing to accept: prompt an object first.")
-        item.accepted = True
-        self._accepted.append(item)
-        self._start(item.id + 1)
-        return item
+            raise AnnotationError("There is nothing to accept: prompt an object first.")
+        with self.step(f"Accept object {item.id}"):
+            self._accept(item)
+            self._start()
+        return self._state.objects[item.uid]
+
+    def _accept(self, item: SamObject) -> None:
+        self._put(item.uid, replace(item, accepted=True, taken={}))
+        self._raise_next_id(item.id)
 
     def reject(self) -> None:
-        """Forget the current object's masks and prompts; its id goes to the next one."""
-        item = self._current
-        for plane in list(item.masks):
-            self.set_mask(item, plane, None)
-        self._start(item.id)
+        """Forget the current object, or what was done to it since it was opened again.
 
-    def _start(self, number: int) -> None:
-        self._current = SamObject(number)
-        self.events.current_changed.emit(self._current)
+        The id of one that is forgotten goes to the next one.
+        """
+        item = self.current
+        opened = self.opened
+        if opened is None and item.uid not in self._state.objects:
+            return
+        with self.step(
+            f"Reject object {item.id}" if opened is None else f"Reject changes of object {item.id}"
+        ):
+            self._withdraw(item)
+            if opened is not None:
+                # What it had is free now, unless somebody took it meanwhile.
+                for one in fitted(self._state, replace(opened, masks={}), opened.masks, overwrite=False):
+                    kept = replace(one, masks={p: m & opened.masks[p] for p, m in one.masks.items()})
+                    kept = replace(kept, masks={p: m for p, m in kept.masks.items() if not m.is_empty})
+                    self._put(one.uid, kept if one.uid == opened.uid else one)
+            self._start()
+
+    def _withdraw(self, item: SamObject) -> None:
+        """Take an object away, and give back what it took."""
+        bare = replace(item, prompts={}, answers={}, base={}, hand={})
+        for one in fitted(self._state, bare, set(item.masks), overwrite=self.overwrite):
+            if one.uid != item.uid:
+                self._put(one.uid, one)
+        if item.uid in self._state.objects:
+            self._put(item.uid, None)
+
+    def _start(self) -> None:
+        """Go on to a new object."""
+        self._put(Key.CURRENT, self._state.next_uid)
+        self._state.next_uid += 1
+        if self.opened is not None:
+            self._put(Key.OPENED, None)
+
+    def _raise_next_id(self, used: int) -> None:
+        if used >= self._state.values[Key.NEXT_ID]:
+            self._put(Key.NEXT_ID, used + 1)
+
+    def open(self, uid: int) -> SamObject:
+        """Go back to an object: it becomes the current one. The current one before is accepted.
+
+        Raises
+        ------
+        AnnotationError
+            If there is no such object.
+        """
+        item = self._found(uid)
+        if uid == self.current.uid:
+            return item
+        with self.step(f"Open object {item.id}"):
+            if self.current.uid in self._state.objects:
+                self._accept(self.current)
+            self._put(Key.OPENED, item)
+            self._put(Key.CURRENT, uid)
+            self._put(uid, editing.reopened(item))
+        return self._state.objects[uid]
+
+    def delete(self, uids: Iterable[int]) -> None:
+        """Delete objects.
+
+        Raises
+        ------
+        AnnotationError
+            If one of them does not exist.
+        """
+        items = [self._found(uid) for uid in dict.fromkeys(uids)]
+        if not items:
+            return
+        with self.step(_named("Delete", items)):
+            for item in items:
+                self._withdraw(item)
+                self._raise_next_id(item.id)
+                if item.uid == self._state.values[Key.CURRENT]:
+                    self._start()
+
+    def merge(self, uids: Iterable[int]) -> SamObject:
+        """Make one object of several; it has the id of the first.
+
+        Raises
+        ------
+        AnnotationError
+            If there are fewer than two, or one of them does not exist.
+        """
+        items = [self._found(uid) for uid in dict.fromkeys(uids)]
+        if len(items) < 2:
+            raise AnnotationError("Choose at least two objects to merge.")
+        merged = editing.merged(items)
+        with self.step(_named("Merge", items)):
+            for item in items[1:]:
+                self._put(item.uid, None)
+                self._raise_next_id(item.id)
+            self._put(merged.uid, merged)
+            if self._state.values[Key.CURRENT] in {item.uid for item in items}:
+                self._raise_next_id(merged.id)
+                self._start()
+        return merged
+
+    def split(self, uid: int) -> list[SamObject]:
+        """Make an object of each of its separate parts; the largest keeps the id.
+
+        Raises
+        ------
+        AnnotationError
+            If there is no such object, or it has one part only.
+        """
+        item = self._found(uid)
+        parts = editing.parts(item)
+        if len(parts) < 2:
+            raise AnnotationError(f"Object {item.id} has one part only: there is nothing to split.")
+        with self.step(f"Split object {item.id}"):
+            number = self._free_id
+            whole = replace(editing.from_masks(item, parts[0]), accepted=True)
+            self._put(item.uid, whole)
+            made = [whole]
+            for masks in parts[1:]:
+                part = replace(whole, uid=self._new_uid(), id=number)
+                part = editing.from_masks(part, masks)
+                self._put(part.uid, part)
+                made.append(part)
+                number += 1
+            self._raise_next_id(number - 1)
+            if item.uid == self._state.values[Key.CURRENT]:
+                self._start()
+        return made
+
+    def _new_uid(self) -> int:
+        self._state.next_uid += 1
+        return self._state.next_uid - 1
+
+    @property
+    def _free_id(self) -> int:
+        """The next id that no object has, nor the current one will."""
+        busy = self.current.id if self.current.uid in self._state.objects else 0
+        number: int = max(self._state.values[Key.NEXT_ID], busy + 1)
+        return number
+
+    def _found(self, uid: int) -> SamObject:
+        item = self._state.objects.get(uid)
+        if item is None:
+            raise AnnotationError("This object does not exist any more.")
+        return item
+
+    # Classes
+
+    def set_classes(self, classes: Iterable[ObjectClass]) -> None:
+        """Replace the list of classes.
+
+        Raises
+        ------
+        AnnotationError
+            If two have the same id or name, an id is below 1, or a class that is in use would go.
+        """
+        new = tuple(classes)
+        ids, names = [c.id for c in new], [c.name for c in new]
+        if len(set(ids)) < len(ids) or len(set(names)) < len(names):
+            raise AnnotationError("Two classes have the same id or name: choose different ones.")
+        if min(ids, default=1) < 1:
+            raise AnnotationError("The id of a class is 1 or greater.")
+        used = {item.class_id for item in self._state.objects.values()} - {0} - set(ids)
+        if used:
+            raise AnnotationError(f"Objects have the class {min(used)}: give them another one first.")
+        if new != self.classes:
+            with self.step("Change classes"):
+                self._put(Key.CLASSES, new)
+
+    def set_class(self, uids: Iterable[int], class_id: int) -> None:
+        """Give objects a class, 0 for none.
+
+        Raises
+        ------
+        AnnotationError
+            If the class or one of the objects does not exist.
+        """
+        name = next((c.name for c in self.classes if c.id == class_id), "none" if class_id == 0 else None)
+        if name is None:
+            raise AnnotationError(f"There is no class {class_id}: add it first.")
+        items = [item for uid in dict.fromkeys(uids) if (item := self._found(uid)).class_id != class_id]
+        if not items:
+            return
+        with self.step(f"{_named('Class of', items)}: {name}"):
+            for item in items:
+                self._put(item.uid, replace(item, class_id=class_id))
+
+    # Many at once
+
+    def add_objects(
+        self, drafts: Sequence[SamObject], text: str = "Add objects", *, keep_ids: bool = False
+    ) -> list[SamObject]:
+        """Add accepted objects with prompts and answers, or with masks that came from elsewhere, in one step.
+
+        Parameters
+        ----------
+        drafts : sequence of SamObject
+            Their class, source, prompts, answers, base count; uids and masks are given here. An object
+            that comes earlier keeps the pixels that it shares with a later one, unless `overwrite` is on.
+        text : str
+        keep_ids : bool, default False
+            Keep their ids; else they count up.
+
+        Raises
+        ------
+        AnnotationError
+            If an id that is to be kept is taken.
+        """
+        if keep_ids:
+            taken = any(self._state.with_id(d.id) is not None for d in drafts)
+            if taken or len({d.id for d in drafts}) < len(drafts):
+                raise AnnotationError("Some of the ids are taken: let the objects get new ones.")
+        added: list[int] = []
+        with self.step(text):
+            for draft in drafts:
+                number = draft.id if keep_ids else self._free_id
+                item = replace(
+                    draft, uid=self._new_uid(), id=number, accepted=True, hand={}, masks={}, taken={}
+                )
+                self._change(item, {**item.base, **item.answers})
+                stored = self._state.objects[item.uid]
+                if stored.taken:
+                    self._put(item.uid, replace(stored, taken={}))
+                self._raise_next_id(number)
+                added.append(item.uid)
+        return [self._state.objects[uid] for uid in added]
+
+    def paint(self, plane: Plane, box: Box, values: NDArray[np.integer], gesture: Hashable = None) -> bool:
+        """Take over what a hand painted: from now on, a box of pixels has these ids.
+
+        Ids without an object become objects; what was painted or erased so holds whatever a model says.
+
+        Parameters
+        ----------
+        plane : Plane
+            Of the last two axes.
+        box : tuple of slice
+            Rows and columns.
+        values : ndarray, shape of the box, int
+            Ids, 0 for background.
+        gesture : hashable, optional
+            Joined to the step before if that was of the same gesture: a stroke.
+
+        Returns
+        -------
+        bool
+            Whether anything is different.
+        """
+        edits = editing.painted(self._state, self.current, plane, box, values)
+        if not edits:
+            return False
+        erased = not values.any()
+        with self.step("Erase" if erased else "Paint", gesture):
+            for item in edits:
+                if item.uid == 0:
+                    made = replace(item, uid=self._new_uid(), source=Source.PAINTED, accepted=True)
+                    self._put(made.uid, made)
+                    self._raise_next_id(made.id)
+                else:
+                    self._store(item)
+        return True
 
 
-def _same(a: Prompts | None, b: Prompts | None) -> bool:
-    """Whether two prompts ask for the same."""
-    if a is None or b is None:
-        return a is b
-    return (
-        np.array_equal(a.points, b.points)
-        and np.array_equal(a.labels, b.labels)
-        and (a.box is b.box or (a.box is not None and b.box is not None and np.array_equal(a.box, b.box)))
-    )
+def _named(what: str, items: Sequence[SamObject]) -> str:
+    """What is done to how many objects, in words for a button."""
+    return f"{what} object {items[0].id}" if len(items) == 1 else f"{what} {len(items)} objects"

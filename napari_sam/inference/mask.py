@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.inference.resample import read_mask
 
-__all__ = ["Mask"]
+__all__ = ["Mask", "box_around"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +101,18 @@ class Mask:
         return cls(mask.origin, mask.bits.copy(), mask.shape)
 
     @classmethod
+    def from_pixels(
+        cls, rows: NDArray[np.integer], columns: NDArray[np.integer], shape: tuple[int, int]
+    ) -> Mask:
+        """The mask of single pixels: two arrays of shape (N,), int, in any order."""
+        if not len(rows):
+            return cls.empty(shape)
+        top, left = int(rows.min()), int(columns.min())
+        bits = np.zeros((int(rows.max()) - top + 1, int(columns.max()) - left + 1), dtype=bool)
+        bits[rows - top, columns - left] = True
+        return cls((top, left), bits, shape)
+
+    @classmethod
     def from_logits(
         cls,
         logits: NDArray[np.float32],
@@ -138,6 +150,43 @@ class Mask:
             return cls.empty(shape)
         return cls((int(y[0]), int(x[0])), read_mask(logits, frame, y, x, shape, via), shape)
 
+    def __or__(self, other: Mask) -> Mask:
+        """What is in either of two masks of one plane."""
+        if self.is_empty or other.is_empty:
+            return other if self.is_empty else self
+        rows, columns = box_around(self, other)
+        return self._at(rows, columns, self.bits_in(rows, columns) | other.bits_in(rows, columns))
+
+    def __and__(self, other: Mask) -> Mask:
+        """What is in both masks."""
+        rows, columns = self.slices
+        return self._at(rows, columns, self.bits & other.bits_in(rows, columns))
+
+    def __sub__(self, other: Mask) -> Mask:
+        """What is in this mask and not in the other; this very mask where they do not meet."""
+        rows, columns = self.slices
+        others = other.bits_in(rows, columns)
+        return self._at(rows, columns, self.bits & ~others) if others.any() else self
+
+    def _at(self, rows: slice, columns: slice, bits: NDArray[np.bool_]) -> Mask:
+        mask = Mask((rows.start, columns.start), bits, self.shape)
+        # Much less than what was computed is left: do not keep the rest alive.
+        if mask.bits.size * 2 < bits.size:
+            return Mask(mask.origin, mask.bits.copy(), mask.shape)
+        return mask
+
+    def bits_in(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
+        """The part of the plane between the given rows and columns: bool, foreground where the mask is."""
+        result = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
+        mine = self.slices
+        top, left = max(rows.start, mine[0].start), max(columns.start, mine[1].start)
+        bottom, right = min(rows.stop, mine[0].stop), min(columns.stop, mine[1].stop)
+        if top < bottom and left < right:
+            (row, column) = self.origin
+            part = self.bits[top - row : bottom - row, left - column : right - column]
+            result[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = part
+        return result
+
     def to_array(self) -> NDArray[np.bool_]:
         """The whole plane: shape (H, W), bool."""
         full = np.zeros(self.shape, dtype=bool)
@@ -148,6 +197,11 @@ class Mask:
     def is_empty(self) -> bool:
         """Whether there is no foreground."""
         return self.bits.size == 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self.bits.nbytes
 
     @property
     def area(self) -> int:
@@ -173,6 +227,15 @@ class Mask:
         """First column and row, width and height in pixels, as in COCO; zeros if empty."""
         (row, column), (height, width) = self.origin, self.bits.shape
         return column, row, width, height
+
+
+def box_around(*masks: Mask) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box that holds the masks; an empty one if they are all empty."""
+    boxes = np.array([mask.box_xyxy for mask in masks if not mask.is_empty])
+    if not len(boxes):
+        return slice(0, 0), slice(0, 0)
+    (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    return slice(int(top), int(bottom) + 1), slice(int(left), int(right) + 1)
 
 
 def _extent(used: NDArray[np.bool_]) -> tuple[int, int] | None:

@@ -1,0 +1,137 @@
+"""What commands make of objects: new records from old ones, without changing a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_sam.annotation.overlap import with_hand
+from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.records import Answer, SamObject, Source
+from napari_sam.annotation.state import State
+from napari_sam.annotation.territory import Box
+from napari_sam.inference.mask import Mask
+from napari_sam.inference.prompts import Prompts
+
+__all__ = ["from_masks", "merged", "painted", "parts", "reopened", "with_mask_prompt"]
+
+
+def with_mask_prompt(item: SamObject, plane: Plane, drawn: Prompts | None) -> Prompts | None:
+    """What a user drew on a plane together with the mask that goes with it; None if that is nothing.
+
+    A mask that came from elsewhere goes with whatever is drawn; a mask that is being refined stays a prompt
+    even if nothing is drawn.
+    """
+    before, base = item.prompts.get(plane), item.base.get(plane)
+    refined = None
+    if before is not None and before.mask is not None and (base is None or before.mask != base.mask):
+        refined = before.mask
+    if drawn is None:
+        return None if refined is None else Prompts.create(refined.shape, mask=refined)
+    if drawn.mask is not None:
+        return drawn
+    return drawn.with_mask(refined or (None if base is None else base.mask))
+
+
+def reopened(item: SamObject) -> SamObject:
+    """An object as it is when work on it goes on: what it is without prompts is what they will refine."""
+    bare = {p: m for p, m in item.masks.items() if p not in item.prompts and p not in item.base}
+    if item.prompts:
+        # Hand-painted parts of a prompted object stay what they are, on all planes.
+        return replace(item, accepted=False)
+    base = {**item.base, **{p: Answer(((m, None),)) for p, m in bare.items()}}
+    hand = {p: edit for p, edit in item.hand.items() if p not in bare}
+    return replace(item, accepted=False, base=base, hand=hand)
+
+
+def from_masks(item: SamObject, masks: Mapping[Plane, Mask]) -> SamObject:
+    """An object that is nothing but these pixels."""
+    base = {plane: Answer(((mask, None),)) for plane, mask in masks.items()}
+    return replace(item, prompts={}, answers={}, hand={}, taken={}, base=base, masks=masks)
+
+
+def merged(items: Sequence[SamObject]) -> SamObject:
+    """The first object with the pixels of all."""
+    masks: dict[Plane, Mask] = {}
+    for item in items:
+        for plane, mask in item.masks.items():
+            masks[plane] = masks[plane] | mask if plane in masks else mask
+    return replace(from_masks(items[0], masks), accepted=True)
+
+
+def parts(item: SamObject) -> list[dict[Plane, Mask]]:
+    """The connected parts of an object, the largest first; pixels that touch at a corner are connected."""
+    if not item.masks:
+        return []
+    planes = list(item.masks)
+    shape = next(iter(item.masks.values())).shape
+    leading = np.array([plane.index[:-2] for plane in planes], dtype=np.int64).reshape(len(planes), -1)
+    low = leading.min(axis=0) if leading.size else leading[0]
+    size = tuple(int(n) for n in (leading.max(axis=0) - low + 1)) if leading.size else ()
+    boxes = np.array([mask.box_xyxy for mask in item.masks.values()])
+    left, top = boxes[:, 0].min(), boxes[:, 1].min()
+    right, bottom = boxes[:, 2].max() + 1, boxes[:, 3].max() + 1
+    rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
+    crop = np.zeros((*size, bottom - top, right - left), dtype=bool)
+    places = [tuple(int(i) for i in at - low) for at in leading]
+    for place, mask in zip(places, item.masks.values(), strict=True):
+        crop[place] = mask.bits_in(rows, columns)
+    found, count = ndimage.label(crop, structure=np.ones((3,) * crop.ndim))
+    if count < 2:
+        return [dict(item.masks)]
+    sizes = np.bincount(found.ravel())[1:]
+    result = []
+    for number in np.argsort(-sizes, kind="stable") + 1:
+        part = {}
+        for plane, place in zip(planes, places, strict=True):
+            if (bits := found[place] == number).any():
+                part[plane] = Mask((int(top), int(left)), bits, shape)
+        result.append(part)
+    return result
+
+
+def painted(
+    state: State, current: SamObject, plane: Plane, box: Box, values: NDArray[np.integer]
+) -> list[SamObject]:
+    """The objects whose pixels a brush changed; new ones have the uid 0.
+
+    Parameters
+    ----------
+    state : State
+    current : SamObject
+        It may not be part of the document yet.
+    plane : Plane
+        Of the last two axes.
+    box : tuple of slice
+        Rows and columns.
+    values : ndarray, shape of the box, int
+        The ids after painting.
+    """
+    objects = state.objects
+    near = state.territory.near(plane, box)
+    ids = {uid: objects[uid].id for uid in near}
+    before = state.territory.values_in(plane, box, ids)
+    different = before != values
+    if not different.any():
+        return []
+    size = state.shape[-2], state.shape[-1]
+    origin = box[0].start, box[1].start
+    numbers = np.union1d(before[different], values[different])
+    result = []
+    for number in (int(n) for n in numbers if n != 0):
+        item = state.with_id(number)
+        if item is None:
+            new = SamObject(0, number, source=Source.PAINTED)
+            item = replace(current, source=Source.PAINTED) if number == current.id else new
+        added = Mask(origin, different & (values == number), size)
+        removed = Mask(origin, different & (before == number), size)
+        mask = (item.masks.get(plane, added) | added) - removed
+        masks = {**item.masks, plane: mask}
+        if mask.is_empty:
+            del masks[plane]
+        result.append(replace(item, masks=masks, hand=with_hand(item.hand, plane, added, removed)))
+    return result

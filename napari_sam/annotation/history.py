@@ -1,0 +1,167 @@
+"""What was changed, in the order in which it was, so that it can be undone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+__all__ = ["Change", "History", "Step"]
+
+HISTORY_BYTES = 256 * 2**20
+"""Memory for masks that only the history still holds: 256 MiB. The oldest steps make room."""
+
+
+class Change(NamedTuple):
+    """One value of the document became another.
+
+    Attributes
+    ----------
+    key : hashable
+        Which value.
+    before, after : object
+        None where there was or is none.
+    nbytes : int
+        Memory that the history keeps alive by this change, at most.
+    """
+
+    key: Hashable
+    before: Any
+    after: Any
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Step:
+    """What one undo takes back.
+
+    Attributes
+    ----------
+    text : str
+        What was done, in words for a button.
+    gesture : hashable or None
+        Steps of the same gesture are one step: a drag is many changes and one undo.
+    changes : list of Change
+    nbytes : int
+    """
+
+    text: str
+    gesture: Hashable = None
+    changes: list[Change] = field(default_factory=list)
+    nbytes: int = 0
+
+    def add(self, change: Change) -> None:
+        """Append a change; one that goes on where another of the same value ended is joined to it."""
+        self.nbytes += change.nbytes
+        last = self.changes[-1] if self.changes else None
+        if last is not None and last.key == change.key:
+            self.changes[-1] = Change(change.key, last.before, change.after, last.nbytes + change.nbytes)
+        else:
+            self.changes.append(change)
+
+
+class History:
+    """A line of steps and a place on it.
+
+    What happens to a document is one line in time: steps that users take, and changes that come by themselves
+    (a model answers). The latter join the newest step, whichever it is: taken back in the order in which they
+    came, changes always lead to states in which the document has been. Changes that come after an undo are
+    kept apart, and taken back before the next redo.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes; see :data:`HISTORY_BYTES`. The newest step is kept whatever it needs.
+    """
+
+    def __init__(self, limit: int = HISTORY_BYTES) -> None:
+        self._limit = limit
+        self._done: deque[Step] = deque()
+        self._undone: list[Step] = []
+        # Changes that came by themselves since the last undo.
+        self._late = Step("")
+        self._nbytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes, at most."""
+        return self._nbytes + sum(step.nbytes for step in self._undone) + self._late.nbytes
+
+    @property
+    def undo_text(self) -> str:
+        """What `undo` would take back; empty if there is nothing."""
+        return self._done[-1].text if self._done else ""
+
+    @property
+    def redo_text(self) -> str:
+        """What `redo` would do again; empty if there is nothing."""
+        return self._undone[-1].text if self._undone else ""
+
+    def __len__(self) -> int:
+        """How many steps can be undone."""
+        return len(self._done)
+
+    def record(self, step: Step) -> None:
+        """A user took a step; what was undone before is gone."""
+        if not step.changes:
+            return
+        self._undone.clear()
+        self._merge_late()
+        last = self._done[-1] if self._done else None
+        if last is not None and step.gesture is not None and step.gesture == last.gesture:
+            last.text = step.text
+            for change in step.changes:
+                last.add(change)
+        else:
+            self._done.append(step)
+        self._nbytes += step.nbytes
+        while len(self._done) > 1 and self._nbytes > self._limit:
+            self._nbytes -= self._done.popleft().nbytes
+
+    def record_late(self, changes: list[Change]) -> None:
+        """Something changed by itself."""
+        for change in changes:
+            self._late.add(change)
+        if not self._undone:
+            self._merge_late()
+
+    def undo(self) -> list[Change]:
+        """Take back the newest step: the changes to be reversed, the first of them first."""
+        if not self._done:
+            return []
+        step = self._done.pop()
+        self._nbytes -= step.nbytes
+        taken = _reversed(self._late) + _reversed(step)
+        self._late = Step("")
+        self._undone.append(step)
+        return taken
+
+    def redo(self) -> list[Change]:
+        """Do again what was undone last: the changes to be made."""
+        if not self._undone:
+            return []
+        step = self._undone.pop()
+        taken = _reversed(self._late) + step.changes
+        self._late = Step("")
+        self._done.append(step)
+        self._nbytes += step.nbytes
+        return taken
+
+    def clear(self) -> None:
+        """Forget all steps."""
+        self._done.clear()
+        self._undone.clear()
+        self._late = Step("")
+        self._nbytes = 0
+
+    def _merge_late(self) -> None:
+        if self._late.changes and self._done:
+            for change in self._late.changes:
+                self._done[-1].add(change)
+            self._nbytes += self._late.nbytes
+        self._late = Step("")
+
+
+def _reversed(step: Step) -> list[Change]:
+    return [Change(c.key, c.after, c.before, c.nbytes) for c in reversed(step.changes)]

@@ -1,0 +1,114 @@
+"""Which pixels an object gets where others are: protection, overwriting, and what a hand painted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.records import HandEdit, SamObject
+from napari_sam.annotation.state import State
+from napari_sam.annotation.territory import is_canonical, sections
+from napari_sam.inference.mask import Mask
+
+__all__ = ["claims", "fitted", "with_hand"]
+
+
+def claims(item: SamObject, shape: tuple[int, ...], wanted: Iterable[Plane]) -> dict[Plane, Mask]:
+    """What an object would have on some planes of the last two axes if it were alone."""
+    size = shape[-2], shape[-1]
+    on: dict[Plane, Mask] = {}
+    across: defaultdict[Plane, list[Mask]] = defaultdict(list)
+    answers = {**item.base, **item.answers}
+    for plane, answer in answers.items():
+        if not is_canonical(plane):
+            for section, mask in sections(plane, answer.mask, shape).items():
+                across[section].append(mask)
+    for plane in wanted:
+        mask = answers[plane].mask if plane in answers else Mask.empty(size)
+        for other in across.get(plane, ()):
+            mask = mask | other
+        hand = item.hand.get(plane)
+        on[plane] = mask if hand is None else (mask | hand.added) - hand.removed
+    return on
+
+
+def fitted(state: State, item: SamObject, planes: Iterable[Plane], *, overwrite: bool) -> list[SamObject]:
+    """An object with the pixels that it gets on some planes, and the others that gave or got some back.
+
+    Without `overwrite`, an object gets what no other object has. With it, it takes pixels from others, those
+    excepted that a hand painted, and gives them back when it shrinks before it is accepted.
+
+    Parameters
+    ----------
+    state : State
+        Holds the object as it was.
+    item : SamObject
+        With new answers, base or hand.
+    planes : iterable of Plane
+        Of the last two axes: where `item` changed.
+    overwrite : bool
+    """
+    changed: dict[int, SamObject] = {}
+    masks, taken = dict(item.masks), dict(item.taken)
+
+    def other(uid: int) -> SamObject | None:
+        return changed.get(uid) or state.objects.get(uid)
+
+    for plane, alone in claims(item, state.shape, planes).items():
+        claim = alone
+        lent = taken.pop(plane, {})
+        mine = item.masks.get(plane, claim)
+        for uid, mask in lent.items():
+            if (owner := other(uid)) is not None:
+                # What a third object took meanwhile is not this one's to give.
+                back = (mask - claim if overwrite else mask) & mine
+                if not back.is_empty:
+                    changed[uid] = _with_mask(owner, plane, _or(owner.masks.get(plane), back))
+        if not claim.is_empty:
+            kept: dict[int, Mask] = {}
+            for uid in {*state.territory.near(plane, claim.slices), *lent}:
+                if uid == item.uid or (owner := other(uid)) is None or plane not in owner.masks:
+                    continue
+                theirs = owner.masks[plane]
+                if not overwrite:
+                    claim = claim - theirs
+                    continue
+                hand = owner.hand.get(plane)
+                if hand is not None:
+                    claim = claim - (hand.added & theirs)
+                if not (lost := theirs & claim).is_empty:
+                    kept[uid] = lost
+                    changed[uid] = _with_mask(owner, plane, theirs - lost)
+            # What was lent before and is still covered is not given back above: it stays lent.
+            for uid, mask in lent.items():
+                if overwrite and not (still := mask & claim).is_empty:
+                    kept[uid] = _or(kept.get(uid), still)
+            if kept:
+                taken[plane] = kept
+        if claim.is_empty:
+            masks.pop(plane, None)
+        else:
+            masks[plane] = claim
+    return [replace(item, masks=masks, taken=taken), *changed.values()]
+
+
+def _or(mask: Mask | None, other: Mask) -> Mask:
+    return other if mask is None else mask | other
+
+
+def _with_mask(item: SamObject, plane: Plane, mask: Mask) -> SamObject:
+    masks = {**item.masks, plane: mask}
+    if mask.is_empty:
+        del masks[plane]
+    return replace(item, masks=masks)
+
+
+def with_hand(
+    hand: Mapping[Plane, HandEdit], plane: Plane, added: Mask, removed: Mask
+) -> dict[Plane, HandEdit]:
+    """Hand edits after a brush gave and took pixels."""
+    before = hand.get(plane) or HandEdit.none(added.shape)
+    after = HandEdit((before.added | added) - removed, (before.removed - added) | removed)
+    return {**hand, plane: after}

@@ -1,0 +1,199 @@
+"""What an annotation is made of: values that are never changed, only replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from napari_sam.annotation.plane import Plane
+from napari_sam.inference.mask import Mask
+from napari_sam.inference.prompts import Prompts
+
+__all__ = ["Answer", "HandEdit", "Look", "ObjectClass", "SamObject", "Source"]
+
+
+class Source(StrEnum):
+    """Where an object came from."""
+
+    CLICKED = "clicked"
+    AUTOMATIC = "automatic"
+    PROPAGATED = "propagated"
+    IMPORTED = "imported"
+    PAINTED = "painted"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a plane was displayed when a model saw it.
+
+    Attributes
+    ----------
+    contrast_limits : tuple of float, or None
+        None for those that :func:`napari_sam.inference.image.as_rgb` chooses.
+    gamma : float
+    """
+
+    contrast_limits: tuple[float, float] | None = None
+    gamma: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A mask of one plane, as a model or another program gave it.
+
+    Attributes
+    ----------
+    candidates : tuple of (Mask, float or None)
+        What there is to choose from, each with its predicted IoU if a model gave one; at least one.
+    chosen : int
+        Which of them counts.
+    prompts : Prompts or None
+        What was asked; None for a mask that nobody prompted.
+    model, digest : str
+        Which model answered, and the checksum of its weights; empty for other programs.
+    look : Look
+        How the plane was displayed.
+    """
+
+    candidates: tuple[tuple[Mask, float | None], ...]
+    chosen: int = 0
+    prompts: Prompts | None = None
+    model: str = ""
+    digest: str = ""
+    look: Look = Look()
+
+    @property
+    def mask(self) -> Mask:
+        """The mask that counts."""
+        return self.candidates[self.chosen][0]
+
+    @property
+    def score(self) -> float | None:
+        """Its predicted IoU."""
+        return self.candidates[self.chosen][1]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the masks, in bytes."""
+        return sum(mask.nbytes for mask, _ in self.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class HandEdit:
+    """What a brush did to one object on one plane; it holds whatever a model says.
+
+    Attributes
+    ----------
+    added, removed : Mask
+    """
+
+    added: Mask
+    removed: Mask
+
+    @classmethod
+    def none(cls, shape: tuple[int, int]) -> HandEdit:
+        """Nothing was painted on a plane of `shape` (height, width)."""
+        return cls(Mask.empty(shape), Mask.empty(shape))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was painted."""
+        return self.added.is_empty and self.removed.is_empty
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the masks, in bytes."""
+        return self.added.nbytes + self.removed.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectClass:
+    """A kind of object.
+
+    Attributes
+    ----------
+    id : int
+        Its value in a layer of classes; 0 is no class.
+    name : str
+    colour : str
+        As ``#rrggbb``.
+    """
+
+    id: int
+    name: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class SamObject:
+    """One thing being annotated.
+
+    Attributes
+    ----------
+    uid : int
+        Never given out twice in one document, whatever is undone.
+    id : int
+        Its value in the Labels layer.
+    class_id : int
+        0 for none.
+    source : Source
+    accepted : bool
+    prompts : mapping of Plane to Prompts
+        What the user drew.
+    answers : mapping of Plane to Answer
+        What the model said to prompts; may lag behind `prompts`.
+    base : mapping of Plane to Answer
+        Masks that did not come from prompts: imported, automatic, propagated.
+    hand : mapping of Plane to HandEdit
+        What was painted and erased by hand, on planes of the last two axes.
+    masks : mapping of Plane to Mask
+        The pixels that are the object's in the Labels layer: what the answers and the brush say without what
+        belongs to other objects. Always on planes of the image's last two axes; never empty.
+    taken : mapping of Plane to (mapping of int to Mask)
+        Pixels that were other objects', by their uids, and go back to them if this object shrinks before it
+        is accepted.
+    """
+
+    uid: int
+    id: int
+    class_id: int = 0
+    source: Source = Source.CLICKED
+    accepted: bool = False
+    prompts: Mapping[Plane, Prompts] = field(default_factory=dict)
+    answers: Mapping[Plane, Answer] = field(default_factory=dict)
+    base: Mapping[Plane, Answer] = field(default_factory=dict)
+    hand: Mapping[Plane, HandEdit] = field(default_factory=dict)
+    masks: Mapping[Plane, Mask] = field(default_factory=dict)
+    taken: Mapping[Plane, Mapping[int, Mask]] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither a prompt nor a mask."""
+        return not (self.prompts or self.masks or self.base)
+
+    @property
+    def area(self) -> int:
+        """Pixels in the Labels layer, over all planes."""
+        return sum(mask.area for mask in self.masks.values())
+
+    @property
+    def score(self) -> float | None:
+        """The mean predicted IoU over the planes that have one."""
+        answers = {**self.base, **self.answers}.values()
+        scores = [answer.score for answer in answers if answer.score is not None]
+        return sum(scores) / len(scores) if scores else None
+
+    def answer(self, plane: Plane) -> Answer | None:
+        """The answer that counts on a plane, if there is one."""
+        return self.answers.get(plane) or self.base.get(plane)
+
+    def is_stale(self, plane: Plane) -> bool:
+        """Whether the prompts on a plane wait for their answer."""
+        answer = self.answers.get(plane)
+        prompts = self.prompts.get(plane)
+        return (
+            prompts is not None
+            and prompts.selects_something
+            and (answer is None or answer.prompts != prompts)
+        )

@@ -1,0 +1,176 @@
+"""What a document is at one moment, and what changes when one of its values does."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from napari_sam.annotation.history import Change
+from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.records import ObjectClass, SamObject
+from napari_sam.annotation.territory import Box, Territory
+from napari_sam.inference.mask import box_around
+
+__all__ = ["Changes", "Key", "Snapshot", "State"]
+
+
+class Key(Enum):
+    """The values of a document beside its objects, whose keys are their uids."""
+
+    CURRENT = "current"
+    NEXT_ID = "next_id"
+    OPENED = "opened"
+    CLASSES = "classes"
+
+
+@dataclass(slots=True)
+class Changes:
+    """What became different, for those who show a document.
+
+    Attributes
+    ----------
+    objects : set of int
+        Uids of objects that were added, removed or changed.
+    regions : dict of Plane to list of Box
+        Pixels that may belong to another object now, on planes of the last two axes.
+    keys : set of Key
+        Which other values changed.
+    """
+
+    objects: set[int] = field(default_factory=set)
+    regions: dict[Plane, list[Box]] = field(default_factory=lambda: defaultdict(list))
+    keys: set[Key] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.objects or self.keys)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All of a document but its history: what is saved.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the image, in pixels, without colours.
+    objects : tuple of SamObject
+        In order of their uids.
+    current : int
+        Uid of the object that is being worked on; there may be none with it yet.
+    opened : SamObject or None
+        What the current object was when it was opened again.
+    next_id, next_uid : int
+        What the next new object gets.
+    classes : tuple of ObjectClass
+    """
+
+    shape: tuple[int, ...]
+    objects: tuple[SamObject, ...] = ()
+    current: int = 0
+    opened: SamObject | None = None
+    next_id: int = 1
+    next_uid: int = 1
+    classes: tuple[ObjectClass, ...] = ()
+
+
+class State:
+    """The values of a document, and who has which pixels.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.shape = snapshot.shape
+        self.objects: dict[int, SamObject] = {}
+        self.territory = Territory()
+        self.values: dict[Key, Any] = {
+            Key.CURRENT: snapshot.current,
+            Key.NEXT_ID: snapshot.next_id,
+            Key.OPENED: snapshot.opened,
+            Key.CLASSES: snapshot.classes,
+        }
+        self.next_uid = snapshot.next_uid
+        self._by_id: dict[int, int] = {}
+        self.changes = Changes()
+        for item in snapshot.objects:
+            self.put(item.uid, item)
+        self.changes = Changes()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All values."""
+        return Snapshot(
+            shape=self.shape,
+            objects=tuple(self.objects[uid] for uid in sorted(self.objects)),
+            current=self.values[Key.CURRENT],
+            opened=self.values[Key.OPENED],
+            next_id=self.values[Key.NEXT_ID],
+            next_uid=self.next_uid,
+            classes=self.values[Key.CLASSES],
+        )
+
+    def with_id(self, number: int) -> SamObject | None:
+        """The object with this value in the Labels layer."""
+        uid = self._by_id.get(number)
+        return None if uid is None else self.objects[uid]
+
+    def put(self, key: Hashable, value: Any) -> Change:
+        """Set a value, None to take it away; returns what that changed."""
+        if isinstance(key, Key):
+            before, self.values[key] = self.values[key], value
+            self.changes.keys.add(key)
+            return Change(key, before, value, 0)
+        assert isinstance(key, int)
+        before = self.objects.pop(key, None)
+        if before is not None and self._by_id.get(before.id) == key:
+            del self._by_id[before.id]
+        if value is not None:
+            self.objects[key] = value
+            self._by_id[value.id] = key
+        self._move(key, before, value)
+        self.changes.objects.add(key)
+        return Change(key, before, value, _held(before, value) + _held(value, before))
+
+    def _move(self, uid: int, before: SamObject | None, after: SamObject | None) -> None:
+        old: Mapping[Plane, Any] = before.masks if before is not None else {}
+        new: Mapping[Plane, Any] = after.masks if after is not None else {}
+        same_class = before is None or after is None or before.class_id == after.class_id
+        if old is new and same_class:
+            return
+        for plane in old.keys() | new.keys():
+            a, b = old.get(plane), new.get(plane)
+            if a is not b:
+                self.territory.set(uid, plane, b)
+            elif same_class:
+                continue
+            self.changes.regions[plane].append(box_around(*(mask for mask in (a, b) if mask is not None)))
+
+    def take_changes(self) -> Changes:
+        """What changed since this was last asked."""
+        changes, self.changes = self.changes, Changes()
+        return changes
+
+
+def _held(item: SamObject | None, other: SamObject | None) -> int:
+    """Bytes of the masks of one record that the other does not share."""
+    if item is None:
+        return 0
+    total = 0
+    for mine, theirs in zip(_parts(item), _parts(other), strict=True):
+        if mine is not theirs:
+            total += sum(part.nbytes for plane, part in mine.items() if theirs.get(plane) is not part)
+    return total
+
+
+_NOTHING: dict[Plane, Any] = {}
+
+
+def _parts(item: SamObject | None) -> list[Mapping[Plane, Any]]:
+    if item is None:
+        return [_NOTHING] * 4
+    return [item.answers, item.base, item.hand, item.masks]

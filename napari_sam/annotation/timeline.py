@@ -1,0 +1,224 @@
+"""What a document holds, read in many ways, and the line of steps that led there."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from psygnal import Signal
+
+from napari_sam.annotation.history import HISTORY_BYTES, Change, History, Step
+from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.records import ObjectClass, SamObject
+from napari_sam.annotation.state import Changes, Key, Snapshot, State
+from napari_sam.annotation.territory import Box
+from napari_sam.errors import AnnotationError
+
+__all__ = ["Timeline"]
+
+
+class Timeline:
+    """The objects of one image, which change in steps that can be undone.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the image, in pixels, without colours.
+    first_id : int, default 1
+        Id of the first object.
+    history_bytes : int
+        Memory for masks that only the history still holds.
+    """
+
+    changed = Signal(Changes)
+    """After each command, undo and redo."""
+
+    def __init__(
+        self, shape: Sequence[int], first_id: int = 1, *, history_bytes: int = HISTORY_BYTES
+    ) -> None:
+        self._restore(Snapshot(tuple(int(n) for n in shape), current=1, next_id=first_id, next_uid=2))
+        self._history = History(history_bytes)
+        self._step: Step | None = None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Self:
+        """A document without history in the state that was saved."""
+        document = cls(snapshot.shape)
+        document._restore(snapshot)
+        return document
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        if len(snapshot.shape) < 2:
+            raise AnnotationError(f"An image of shape {snapshot.shape} has no planes: it needs two axes.")
+        self._state = State(snapshot)
+
+    # Reading
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All of the document but its history and its rule for overlaps."""
+        return self._state.snapshot
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the image, in pixels, without colours."""
+        return self._state.shape
+
+    @property
+    def current(self) -> SamObject:
+        """The object that is being worked on; it may be empty, and is then not among `objects`."""
+        uid = self._state.values[Key.CURRENT]
+        return self._state.objects.get(uid) or SamObject(uid, self._state.values[Key.NEXT_ID])
+
+    @property
+    def opened(self) -> SamObject | None:
+        """What the current object was when it was opened again; None if it is a new one."""
+        opened: SamObject | None = self._state.values[Key.OPENED]
+        return opened
+
+    @property
+    def objects(self) -> list[SamObject]:
+        """All objects in order of their ids."""
+        return sorted(self._state.objects.values(), key=lambda item: item.id)
+
+    def __len__(self) -> int:
+        return len(self._state.objects)
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._state.objects
+
+    def get(self, uid: int) -> SamObject | None:
+        """The object with this uid, if there is one."""
+        return self._state.objects.get(uid)
+
+    def with_id(self, number: int) -> SamObject | None:
+        """The object with this value in the Labels layer, if there is one."""
+        return self._state.with_id(number)
+
+    def object_at(self, index: Sequence[int]) -> SamObject | None:
+        """The object that has a pixel of the image (one index per axis), if there is one."""
+        *leading, row, column = (int(i) for i in index)
+        uid = self._state.territory.owner_at(Plane((*leading, None, None)), row, column)
+        return None if uid is None else self._state.objects[uid]
+
+    @property
+    def classes(self) -> tuple[ObjectClass, ...]:
+        """The classes that objects can have."""
+        classes: tuple[ObjectClass, ...] = self._state.values[Key.CLASSES]
+        return classes
+
+    @property
+    def planes(self) -> list[Plane]:
+        """Planes of the last two axes with at least one object."""
+        return self._state.territory.planes
+
+    def labels_in(self, plane: Plane, box: Box, *, classes: bool = False) -> NDArray[np.integer]:
+        """The ids, or the class ids, of a box of pixels on a plane of the last two axes; 0 is background."""
+        objects = self._state.objects
+        near = self._state.territory.near(plane, box)
+        values = {uid: objects[uid].class_id if classes else objects[uid].id for uid in near}
+        return self._state.territory.values_in(plane, box, values)
+
+    def to_labels(self, dtype: DTypeLike = np.int32, *, classes: bool = False) -> NDArray[Any]:
+        """All objects as a label image.
+
+        Parameters
+        ----------
+        dtype : dtype, default int32
+        classes : bool, default False
+            Class ids instead of objects' ids.
+
+        Returns
+        -------
+        ndarray
+            Of the image's shape.
+
+        Raises
+        ------
+        AnnotationError
+            If `dtype` cannot hold the greatest id.
+        """
+        kind = np.dtype(dtype)
+        used = [item.class_id if classes else item.id for item in self._state.objects.values()]
+        greatest = max(used, default=0)
+        if (
+            kind.kind not in "iu"
+            or greatest > np.iinfo(kind).max
+            or min(used, default=0) < np.iinfo(kind).min
+        ):
+            raise AnnotationError(
+                f"Labels of type {kind} cannot hold the id {greatest}: choose a larger type."
+            )
+        result = np.zeros(self.shape, dtype=kind)
+        for item in self._state.objects.values():
+            for plane, mask in item.masks.items():
+                result[plane.slices][mask.slices][mask.bits] = item.class_id if classes else item.id
+        return result
+
+    # The history
+
+    @property
+    def undo_text(self) -> str:
+        """What `undo` would take back; empty if there is nothing."""
+        return self._history.undo_text
+
+    @property
+    def redo_text(self) -> str:
+        """What `redo` would do again; empty if there is nothing."""
+        return self._history.redo_text
+
+    @property
+    def history(self) -> History:
+        """What can be undone."""
+        return self._history
+
+    def undo(self) -> str:
+        """Take back the newest step; returns what it was, or an empty text."""
+        text = self._history.undo_text
+        self._replay(self._history.undo())
+        return text
+
+    def redo(self) -> str:
+        """Do again what was undone last; returns what it was, or an empty text."""
+        text = self._history.redo_text
+        self._replay(self._history.redo())
+        return text
+
+    @contextmanager
+    def step(self, text: str, gesture: Hashable = None) -> Iterator[None]:
+        """Make everything that is done meanwhile one step of the history.
+
+        Parameters
+        ----------
+        text : str
+            What is done, in words for a button.
+        gesture : hashable, optional
+            Joined to the step before if that was of the same gesture.
+        """
+        if self._step is not None:
+            yield
+            return
+        step = self._step = Step(text, gesture)
+        try:
+            yield
+        finally:
+            # What was done until something failed is done, and can be undone.
+            self._step = None
+            self._history.record(step)
+            self._tell()
+
+    def _put(self, key: Hashable, value: Any) -> None:
+        assert self._step is not None
+        self._step.add(self._state.put(key, value))
+
+    def _replay(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._state.put(change.key, change.after)
+        self._tell()
+
+    def _tell(self) -> None:
+        if changes := self._state.take_changes():
+            self.changed.emit(changes)

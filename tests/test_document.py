@@ -1,0 +1,236 @@
+"""Any sequence of commands can be undone and redone, and pixels always have one owner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from napari_sam.annotation import Answer, Document, ObjectClass, Plane, SamObject, Snapshot, Source
+from napari_sam.errors import AnnotationError
+from napari_sam.inference.mask import Mask
+from napari_sam.inference.prompts import Prompts
+
+SHAPE = (4, 9, 8)
+PLANES = [Plane((0, None, None)), Plane((2, None, None)), Plane((None, 3, None)), Plane((None, None, 5))]
+
+planes = st.sampled_from(PLANES)
+seeds = st.integers(0, 2**31)
+
+
+def size(plane: Plane) -> tuple[int, int]:
+    row, column = plane.axes
+    return SHAPE[row], SHAPE[column]
+
+
+def blob(plane: Plane, seed: int) -> Mask:
+    """A ragged rectangle, sometimes empty."""
+    random = np.random.default_rng(seed)
+    height, width = size(plane)
+    full = np.zeros((height, width), dtype=bool)
+    top, left = random.integers(0, height), random.integers(0, width)
+    part = full[top : top + random.integers(1, 5), left : left + random.integers(1, 5)]
+    part[:] = random.random(part.shape) < 0.8
+    return Mask.from_array(full)
+
+
+def some_prompts(plane: Plane, seed: int) -> Prompts:
+    random = np.random.default_rng(seed)
+    height, width = size(plane)
+    count = random.integers(1, 4)
+    points = np.stack([random.integers(0, width, count), random.integers(0, height, count)], axis=1)
+    return Prompts.create((height, width), points=points, labels=random.integers(0, 2, count))
+
+
+def an_answer(plane: Plane, seed: int, prompts: Prompts | None = None) -> Answer:
+    count = 1 if seed % 2 else 3
+    candidates = tuple((blob(plane, seed + 7 * i), 0.5 + i / 10) for i in range(count))
+    return Answer(candidates, chosen=seed % count, prompts=prompts, model="nano" if prompts else "")
+
+
+def same(a: Snapshot, b: Snapshot) -> bool:
+    """Uids are never given out twice, also after an undo."""
+    return replace(a, next_uid=0) == replace(b, next_uid=0)
+
+
+class Annotating(RuleBasedStateMachine):
+    """A user, a model that answers late, and a brush, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.document = Document(SHAPE)
+        self.initial = self.document.snapshot
+        self.shown = np.zeros(SHAPE, dtype=np.int32)
+        self.shown_classes = np.zeros(SHAPE, dtype=np.int32)
+        self.document.changed.connect(self._show)
+        self.asked: list[tuple[int, Plane, Prompts]] = []
+
+    def _show(self, changes: object) -> None:
+        for plane, boxes in changes.regions.items():  # type: ignore[attr-defined]
+            for box in boxes:
+                self.shown[plane.slices][box] = self.document.labels_in(plane, box)
+                self.shown_classes[plane.slices][box] = self.document.labels_in(plane, box, classes=True)
+
+    @initialize()
+    def classes(self) -> None:
+        self.document.set_classes([ObjectClass(1, "nucleus", "#ff0000"), ObjectClass(2, "cell", "#00ff00")])
+
+    @rule(plane=planes, seed=seeds, gesture=st.sampled_from([None, "drag"]))
+    def prompt(self, plane: Plane, seed: int, gesture: str | None) -> None:
+        drawn = {p: q for p, q in self.document.current.prompts.items() if p != plane}
+        drawn[plane] = some_prompts(plane, seed)
+        self.document.set_prompts(drawn, "Add point", gesture)
+        current = self.document.current
+        if plane in current.prompts:
+            self.asked.append((current.uid, plane, current.prompts[plane]))
+
+    @rule(plane=planes)
+    def clear(self, plane: Plane) -> None:
+        drawn = {p: q for p, q in self.document.current.prompts.items() if p != plane}
+        self.document.set_prompts(drawn, "Delete points")
+
+    @precondition(lambda self: self.asked)
+    @rule(seed=seeds, newest=st.booleans())
+    def model_answers(self, seed: int, newest: bool) -> None:
+        uid, plane, prompts = self.asked.pop(-1 if newest else seed % len(self.asked))
+        taken = self.document.answer(uid, plane, an_answer(plane, seed, prompts))
+        item = self.document.get(uid)
+        assert not taken or (item is not None and plane in item.answers)
+
+    @rule(seed=seeds)
+    def choose(self, seed: int) -> None:
+        answers = self.document.current.answers
+        if answers:
+            plane = list(answers)[seed % len(answers)]
+            self.document.choose(plane, seed % len(answers[plane].candidates))
+
+    @rule(plane=planes)
+    def refine(self, plane: Plane) -> None:
+        self.document.refine(plane)
+
+    @rule(overwrite=st.booleans())
+    def rule_for_overlaps(self, overwrite: bool) -> None:
+        self.document.overwrite = overwrite
+
+    @rule()
+    def accept(self) -> None:
+        if self.document.current.is_empty:
+            with pytest.raises(AnnotationError):
+                self.document.accept()
+        else:
+            kept = self.document.accept()
+            assert kept.accepted
+
+    @rule()
+    def reject(self) -> None:
+        self.document.reject()
+
+    def _pick(self, seed: int, count: int = 1) -> list[int]:
+        objects = self.document.objects
+        random = np.random.default_rng(seed)
+        return [objects[i].uid for i in random.permutation(len(objects))[:count]]
+
+    @rule(seed=seeds)
+    def open(self, seed: int) -> None:
+        for uid in self._pick(seed):
+            assert self.document.open(uid).uid == self.document.current.uid
+
+    @rule(seed=seeds, count=st.integers(0, 3))
+    def delete(self, seed: int, count: int) -> None:
+        self.document.delete(self._pick(seed, count))
+
+    @rule(seed=seeds, count=st.integers(2, 3))
+    def merge(self, seed: int, count: int) -> None:
+        uids = self._pick(seed, count)
+        if len(uids) > 1:
+            area = sum(self.document.get(uid).area for uid in uids)
+            assert self.document.merge(uids).area == area
+
+    @rule(seed=seeds)
+    def split(self, seed: int) -> None:
+        for uid in self._pick(seed):
+            try:
+                area = self.document.get(uid).area
+                assert sum(part.area for part in self.document.split(uid)) == area
+            except AnnotationError:
+                pass
+
+    @rule(seed=seeds, count=st.integers(1, 3), which=st.integers(0, 2))
+    def set_class(self, seed: int, count: int, which: int) -> None:
+        ids = [0, *(one.id for one in self.document.classes)]
+        self.document.set_class(self._pick(seed, count), ids[which % len(ids)])
+
+    @rule(seed=seeds, plane=planes, count=st.integers(1, 4))
+    def add_many(self, seed: int, plane: Plane, count: int) -> None:
+        drafts = [
+            SamObject(0, 0, source=Source.AUTOMATIC, base={plane: an_answer(plane, seed + i)})
+            for i in range(count)
+        ]
+        assert all(item.accepted for item in self.document.add_objects(drafts))
+
+    @rule(seed=seeds, plane=st.sampled_from(PLANES[:2]), gesture=st.sampled_from([None, "stroke"]))
+    def brush(self, seed: int, plane: Plane, gesture: str | None) -> None:
+        random = np.random.default_rng(seed)
+        top, left = random.integers(0, 7), random.integers(0, 6)
+        box = slice(top, top + 2), slice(left, left + 2)
+        ids = [0, self.document.current.id, *(item.id for item in self.document.objects), 40]
+        before = self.shown[plane.slices][box].copy()
+        values = np.where(random.random((2, 2)) < 0.7, random.choice(ids), before)
+        assert self.document.paint(plane, box, values, gesture) == (before != values).any()
+        np.testing.assert_array_equal(self.shown[plane.slices][box], values)
+
+    @rule(times=st.integers(1, 4))
+    def undo(self, times: int) -> None:
+        for _ in range(times):
+            self.document.undo()
+
+    @rule(times=st.integers(1, 4))
+    def redo(self, times: int) -> None:
+        for _ in range(times):
+            self.document.redo()
+
+    @invariant()
+    def the_labels_shown_are_those_of_the_document(self) -> None:
+        np.testing.assert_array_equal(self.shown, self.document.to_labels())
+        np.testing.assert_array_equal(self.shown_classes, self.document.to_labels(classes=True))
+
+    @invariant()
+    def every_pixel_has_one_owner(self) -> None:
+        total = sum(item.area for item in self.document.objects)
+        assert total == np.count_nonzero(self.document.to_labels())
+        assert all(not m.is_empty for item in self.document.objects for m in item.masks.values())
+
+    @invariant()
+    def ids_are_unique(self) -> None:
+        ids = [item.id for item in self.document.objects]
+        assert len(set(ids)) == len(ids)
+        assert all(
+            item.id != self.document.current.id
+            for item in self.document.objects
+            if item.uid != self.document.current.uid
+        )
+
+    def teardown(self) -> None:
+        # Answers that came after an undo belong to no step before there is one.
+        self.document.set_classes([*self.document.classes, ObjectClass(9, "last", "#0000ff")])
+        final, steps = self.document.snapshot, 0
+        while self.document.undo():
+            steps += 1
+            self.the_labels_shown_are_those_of_the_document()
+        assert same(self.document.snapshot, self.initial)
+        for _ in range(steps):
+            self.document.redo()
+            self.every_pixel_has_one_owner()
+        self.the_labels_shown_are_those_of_the_document()
+        assert same(self.document.snapshot, final)
+        assert not self.document.redo_text
+
+
+TestAnnotating = Annotating.TestCase
+TestAnnotating.settings = settings(
+    max_examples=20, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
