@@ -70,8 +70,11 @@ class Annotating(RuleBasedStateMachine):
         self.asked: list[tuple[int, Plane, Prompts]] = []
 
     def _show(self, changes: object) -> None:
+        self.before = self.shown.copy()
         for plane, boxes in changes.regions.items():  # type: ignore[attr-defined]
             for box in boxes:
+                before = self.document.labels_before(changes, plane, box)  # type: ignore[arg-type]
+                np.testing.assert_array_equal(self.before[plane.slices][box], before)
                 self.shown[plane.slices][box] = self.document.labels_in(plane, box)
                 self.shown_classes[plane.slices][box] = self.document.labels_in(plane, box, classes=True)
 

@@ -32,20 +32,20 @@ class Changes:
 
     Attributes
     ----------
-    objects : set of int
-        Uids of objects that were added, removed or changed.
+    before : dict of int to (SamObject or None)
+        What objects were that were added (None), removed or changed, by uid.
     regions : dict of Plane to list of Box
         Pixels that may belong to another object now, on planes of the last two axes.
     keys : set of Key
         Which other values changed.
     """
 
-    objects: set[int] = field(default_factory=set)
+    before: dict[int, SamObject | None] = field(default_factory=dict)
     regions: dict[Plane, list[Box]] = field(default_factory=lambda: defaultdict(list))
     keys: set[Key] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.objects or self.keys)
+        return bool(self.before or self.keys)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class State:
             self.objects[key] = value
             self._by_id[value.id] = key
         self._move(key, before, value)
-        self.changes.objects.add(key)
+        self.changes.before.setdefault(key, before)
         return Change(key, before, value, _held(before, value) + _held(value, before))
 
     def _move(self, uid: int, before: SamObject | None, after: SamObject | None) -> None:

@@ -14,7 +14,7 @@ from napari_sam.annotation.history import HISTORY_BYTES, Change, History, Step
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import ObjectClass, SamObject
 from napari_sam.annotation.state import Changes, Key, Snapshot, State
-from napari_sam.annotation.territory import Box
+from napari_sam.annotation.territory import Box, Territory
 from napari_sam.errors import AnnotationError
 
 __all__ = ["Timeline"]
@@ -119,8 +119,27 @@ class Timeline:
         """The ids, or the class ids, of a box of pixels on a plane of the last two axes; 0 is background."""
         objects = self._state.objects
         near = self._state.territory.near(plane, box)
-        values = {uid: objects[uid].class_id if classes else objects[uid].id for uid in near}
+        values = {uid: self._value(objects[uid], classes) for uid in near}
         return self._state.territory.values_in(plane, box, values)
+
+    def labels_before(
+        self, changes: Changes, plane: Plane, box: Box, *, classes: bool = False
+    ) -> NDArray[np.integer]:
+        """What `labels_in` would have said before the newest changes."""
+        objects, territory = self._state.objects, Territory()
+        for uid, mask in self._state.territory.near(plane, box).items():
+            if uid not in changes.before:
+                territory.set(uid, plane, mask)
+        values = {uid: self._value(objects[uid], classes) for uid in territory.near(plane, box)}
+        for uid, item in changes.before.items():
+            if item is not None and plane in item.masks:
+                territory.set(uid, plane, item.masks[plane])
+                values[uid] = self._value(item, classes)
+        return territory.values_in(plane, box, values)
+
+    @staticmethod
+    def _value(item: SamObject, classes: bool) -> int:
+        return item.class_id if classes else item.id
 
     def to_labels(self, dtype: DTypeLike = np.int32, *, classes: bool = False) -> NDArray[Any]:
         """All objects as a label image.
@@ -142,7 +161,7 @@ class Timeline:
             If `dtype` cannot hold the greatest id.
         """
         kind = np.dtype(dtype)
-        used = [item.class_id if classes else item.id for item in self._state.objects.values()]
+        used = [self._value(item, classes) for item in self._state.objects.values()]
         greatest = max(used, default=0)
         if (
             kind.kind not in "iu"
@@ -155,7 +174,7 @@ class Timeline:
         result = np.zeros(self.shape, dtype=kind)
         for item in self._state.objects.values():
             for plane, mask in item.masks.items():
-                result[plane.slices][mask.slices][mask.bits] = item.class_id if classes else item.id
+                result[plane.slices][mask.slices][mask.bits] = self._value(item, classes)
         return result
 
     # The history
