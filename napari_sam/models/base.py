@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+
+from napari_sam.models.digest import digest_of
 
 __all__ = ["LOW_RES_SIZE", "Embedding", "MaskLogits", "PromptBatch", "PromptableModel"]
 
@@ -107,6 +110,8 @@ class PromptableModel(nn.Module, ABC):
     ----------
     name : str
         The name in the model table, or the path of the checkpoint.
+    source : Path or None
+        The file that the weights are from.
     prefers_float32_on_cpu : bool
         The precision ``"auto"`` is float32 on every CPU: bfloat16 costs this network accuracy, or is not
         faster.
@@ -117,6 +122,7 @@ class PromptableModel(nn.Module, ABC):
     """
 
     name: str = ""
+    source: Path | None = None
     prefers_float32_on_cpu: ClassVar[bool] = False
     candidates_for_points: ClassVar[bool] = False
     float32_buffers: ClassVar[frozenset[str]] = frozenset()
@@ -154,3 +160,16 @@ class PromptableModel(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    @property
+    def digest(self) -> str:
+        """The checksum of the weights' file, ``"sha256:..."``; empty if they are from none.
+
+        The first time, a file that is not in the model table is read, which may take seconds.
+        """
+        return digest_of(self.name, self.source)
+
+    @property
+    def known_digest(self) -> str:
+        """The same if that takes no time to say, else an empty text."""
+        return digest_of(self.name, self.source, wait=False)

@@ -88,7 +88,7 @@ def load_model(
         path = _fetch(name, progress, cancelled)
     state = read_state(path)
     model = _build(identify(state, str(path)), state, str(path))
-    model.name = name
+    model.name, model.source = name, path
     precision = pick_dtype(dtype, where, prefers_float32_on_cpu=model.prefers_float32_on_cpu)
     return model.prepare(where, precision)
 
@@ -134,7 +134,7 @@ def _build_sam(encoder: str, checkpoint: str | os.PathLike[str] | None = None) -
             "load it with napari_sam.load_model, which sees for itself."
         )
     model = _build(found, state, os.fspath(checkpoint))
-    model.name = os.fspath(checkpoint)
+    model.name, model.source = os.fspath(checkpoint), Path(checkpoint)
     return model.eval()
 
 
