@@ -68,13 +68,13 @@ def fitted(state: State, item: SamObject, planes: Iterable[Plane], *, overwrite:
                     changed[uid] = _with_mask(owner, plane, _or(owner.masks.get(plane), back))
         if not claim.is_empty:
             kept: dict[int, Mask] = {}
-            for uid in {*state.territory.near(plane, claim.slices), *lent}:
-                if uid == item.uid or (owner := other(uid)) is None or plane not in owner.masks:
-                    continue
-                theirs = owner.masks[plane]
-                if not overwrite:
-                    claim = claim - theirs
-                    continue
+            near = {*state.territory.near(plane, claim.slices), *lent} - {item.uid}
+            owners = [one for one in map(other, near) if one is not None and plane in one.masks]
+            if not overwrite:
+                claim = _without(claim, [owner.masks[plane] for owner in owners])
+                owners = []
+            for owner in owners:
+                uid, theirs = owner.uid, owner.masks[plane]
                 hand = owner.hand.get(plane)
                 if hand is not None:
                     claim = claim - (hand.added & theirs)
@@ -92,6 +92,34 @@ def fitted(state: State, item: SamObject, planes: Iterable[Plane], *, overwrite:
         else:
             masks[plane] = claim
     return [replace(item, masks=masks, taken=taken), *changed.values()]
+
+
+def _without(mask: Mask, others: Iterable[Mask]) -> Mask:
+    """A mask without the pixels of others: the time is for where they meet, however large it is."""
+    bits = None
+    for other in others:
+        rows, columns = _common(mask.slices[0], other.slices[0]), _common(mask.slices[1], other.slices[1])
+        theirs = other.bits[_inside(rows, other.origin[0]), _inside(columns, other.origin[1])]
+        here = _inside(rows, mask.origin[0]), _inside(columns, mask.origin[1])
+        if bits is None:
+            if not (mask.bits[here] & theirs).any():
+                continue
+            bits = mask.bits.copy()
+        bits[here] &= ~theirs
+    if bits is None:
+        return mask
+    less = Mask(mask.origin, bits, mask.shape)
+    # Much less is left: do not keep the rest alive.
+    return Mask(less.origin, less.bits.copy(), less.shape) if less.bits.size * 2 < bits.size else less
+
+
+def _common(one: slice, other: slice) -> slice:
+    start = max(one.start, other.start)
+    return slice(start, max(start, min(one.stop, other.stop)))
+
+
+def _inside(part: slice, origin: int) -> slice:
+    return slice(part.start - origin, part.stop - origin)
 
 
 def _or(mask: Mask | None, other: Mask) -> Mask:

@@ -98,7 +98,7 @@ class State:
         self._by_id: dict[int, int] = {}
         self.changes = Changes()
         for item in snapshot.objects:
-            self.put(item.uid, item)
+            self.set(item.uid, item)
         self.changes = Changes()
 
     @property
@@ -121,10 +121,16 @@ class State:
 
     def put(self, key: Hashable, value: Any) -> Change:
         """Set a value, None to take it away; returns what that changed."""
+        before = self.set(key, value)
+        nbytes = 0 if isinstance(key, Key) else _held(before, value) + _held(value, before)
+        return Change(key, before, value, nbytes)
+
+    def set(self, key: Hashable, value: Any) -> Any:
+        """Set a value, None to take it away; returns what it was."""
         if isinstance(key, Key):
             before, self.values[key] = self.values[key], value
             self.changes.keys.add(key)
-            return Change(key, before, value, 0)
+            return before
         assert isinstance(key, int)
         before = self.objects.pop(key, None)
         if before is not None and self._by_id.get(before.id) == key:
@@ -134,7 +140,7 @@ class State:
             self._by_id[value.id] = key
         self._move(key, before, value)
         self.changes.before.setdefault(key, before)
-        return Change(key, before, value, _held(before, value) + _held(value, before))
+        return before
 
     def _move(self, uid: int, before: SamObject | None, after: SamObject | None) -> None:
         old: Mapping[Plane, Any] = before.masks if before is not None else {}
@@ -148,7 +154,8 @@ class State:
                 self.territory.set(uid, plane, b)
             elif same_class:
                 continue
-            self.changes.regions[plane].append(box_around(*(mask for mask in (a, b) if mask is not None)))
+            held = [mask for mask in (a, b) if mask is not None]
+            self.changes.regions[plane].append(held[0].slices if len(held) == 1 else box_around(*held))
 
     def take_changes(self) -> Changes:
         """What changed since this was last asked."""

@@ -86,7 +86,8 @@ class _OnPlane:
         self.masks: dict[int, Mask] = {}
         self._rows: dict[int, int] = {}
         self._owners: list[int] = []
-        self._boxes = np.zeros((8, 4), dtype=np.int64)
+        # First and last rows and columns: one line each, to be compared fast.
+        self._boxes = np.zeros((4, 8), dtype=np.int64)
 
     def set(self, owner: int, mask: Mask | None) -> None:
         if mask is None:
@@ -96,23 +97,23 @@ class _OnPlane:
             if last != owner:
                 self._owners[row] = last
                 self._rows[last] = row
-                self._boxes[row] = self._boxes[len(self._owners)]
+                self._boxes[:, row] = self._boxes[:, len(self._owners)]
             return
         if owner not in self._rows:
             self._rows[owner] = len(self._owners)
             self._owners.append(owner)
-            if len(self._owners) > len(self._boxes):
-                self._boxes = np.concatenate([self._boxes, np.zeros_like(self._boxes)])
+            if len(self._owners) > self._boxes.shape[1]:
+                self._boxes = np.concatenate([self._boxes, np.zeros_like(self._boxes)], axis=1)
         self.masks[owner] = mask
         rows, columns = mask.slices
-        self._boxes[self._rows[owner]] = rows.start, rows.stop, columns.start, columns.stop
+        self._boxes[:, self._rows[owner]] = rows.start, rows.stop, columns.start, columns.stop
 
     def near(self, box: Box) -> list[int]:
         """Owners whose boxes meet a box."""
         rows, columns = box
-        top, bottom, left, right = self._boxes[: len(self._owners)].T
+        top, bottom, left, right = self._boxes[:, : len(self._owners)]
         meets = (top < rows.stop) & (bottom > rows.start) & (left < columns.stop) & (right > columns.start)
-        return [self._owners[i] for i in np.flatnonzero(meets)]
+        return [self._owners[i] for i in meets.nonzero()[0]]
 
 
 class Territory:

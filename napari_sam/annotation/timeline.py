@@ -235,7 +235,7 @@ class Timeline:
 
     def _replay(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            self._state.put(change.key, change.after)
+            self._state.set(change.key, change.after)
         self._tell()
 
     def _tell(self) -> None:
