@@ -46,6 +46,8 @@ class Document(Timeline):
     ----------
     overwrite : bool
         Whether objects take pixels from those that are there; False to begin with.
+    new_class : int
+        The class of objects that are begun from now on; 0 (none) to begin with.
 
     Examples
     --------
@@ -67,6 +69,13 @@ class Document(Timeline):
     """
 
     overwrite = False
+    new_class = 0
+
+    @property
+    def current(self) -> SamObject:
+        """The object that is being worked on; it may be empty, and is then not among `objects`."""
+        item = super().current
+        return item if item.uid in self else replace(item, class_id=self.new_class)
 
     # Prompts and answers
 
@@ -425,8 +434,10 @@ class Document(Timeline):
                 raise AnnotationError("Some of the ids are taken: let the objects get new ones.")
         added: list[int] = []
         with self.step(text):
-            for draft in drafts:
-                number = draft.id if keep_ids else self._free_id
+            first = self._free_id
+            ids = [draft.id for draft in drafts] if keep_ids else range(first, first + len(drafts))
+            self._raise_next_id(max(ids, default=0))
+            for number, draft in zip(ids, drafts, strict=True):
                 item = replace(
                     draft, uid=self._new_uid(), id=number, accepted=True, hand={}, masks={}, taken={}
                 )
@@ -434,7 +445,6 @@ class Document(Timeline):
                 stored = self._state.objects[item.uid]
                 if stored.taken:
                     self._put(item.uid, replace(stored, taken={}))
-                self._raise_next_id(number)
                 added.append(item.uid)
         return [self._state.objects[uid] for uid in added]
 

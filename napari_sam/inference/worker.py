@@ -132,6 +132,14 @@ class Worker:
                 queue.current.cancelled = True
             queue.changed.notify_all()
 
+    def withdraw(self, key: Hashable) -> bool:
+        """Forget the request with this key if it has not started yet; whether that was so."""
+        queue = self._queue
+        with queue.changed:
+            withdrawn = queue.waiting.pop(key, None) is not None
+            queue.changed.notify_all()
+        return withdrawn
+
     def cancel_all(self) -> None:
         """Forget all requests: the callbacks of a running one are not called."""
         queue = self._queue

@@ -47,7 +47,7 @@ _ACTIONS = {
         ("Q",),
     ),
     BOX: _Action(
-        lambda controller: controller.toggle_box(),
+        lambda controller: controller.toggle_tool("box"),
         "Segment Anything: switch between points and boxes",
         ("W",),
     ),

@@ -15,14 +15,17 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_sam.annotation import Plane
 from napari_sam.errors import DownloadCancelled, ImageError, NapariSamError, PromptError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.ui import coordinates, status
+from napari_sam.ui.deciding import Deciding
+from napari_sam.ui.hovering import Hovering
 from napari_sam.ui.layers import NEGATIVE, POSITIVE, refusal, unwrap
+from napari_sam.ui.prompt_layers import DRAWING_MODES
+from napari_sam.ui.result import Result
 from napari_sam.ui.segmenter import Loaded, ModelChoice
-from napari_sam.ui.session import Result, Session
+from napari_sam.ui.session import Session
 from napari_sam.ui.switching import ModelSwitch
 from napari_sam.ui.work import Work
 
@@ -36,7 +39,7 @@ _SETTLE_MS = 120
 """A slider or contrast limits have to rest this long before the plane is embedded."""
 
 
-class Controller:
+class Controller(Deciding):
     """Connects one viewer, one image at a time, the document and the worker.
 
     Use it from the GUI's thread. :func:`napari_sam.annotate` makes one together with its widget.
@@ -66,8 +69,10 @@ class Controller:
         self._work = Work(choice)
         self._work.requests.changed.connect(self.changed.emit)
         self._work.warned.connect(self._on_warned)
-        self._work.segmented.connect(self._on_segmented)
+        self._work.answered.connect(self._on_answered)
         self._work.failed.connect(self._on_failed)
+        self._hovering: Hovering | None = None
+        self._preview = True
         self._results: list[Result] = []
         self._last: WeakKeyDictionary[Image, Result] = WeakKeyDictionary()
         self._notice = ""
@@ -112,8 +117,8 @@ class Controller:
         elif image is not None:
             result = self._last.get(image)
             if result is not None and result.labels is not None and result.labels not in self.viewer.layers:
-                result.painter = None
-            self._enter(image, result or Result())
+                result.hide()
+            self._enter(image, result or Result(image))
         self.changed.emit()
 
     def set_result(self, labels: Labels | None) -> bool:
@@ -130,7 +135,7 @@ class Controller:
             self._tell(problem)
             return False
         known = (result for result in self._results if result.labels is labels and labels is not None)
-        result = next(known, None) or Result(labels)
+        result = next(known, None) or Result(image, labels)
         self._leave()
         self._notice = ""
         self._enter(image, result)
@@ -151,14 +156,16 @@ class Controller:
             self._results.append(result)
         self._last[image] = result
         session = self.session = Session(self.viewer, image, result)
-        session.prompts_changed.connect(self._on_prompts)
+        session.changed.connect(self._on_document)
         session.plane_changed.connect(self._on_plane)
         session.pixels_changed.connect(self._on_pixels)
         session.dragging.connect(self._on_dragging)
         session.tool_changed.connect(self.changed.emit)
         self.viewer.layers.selection.active = session.prompts.points
+        self._hovering = Hovering(session, self._work, enabled=self._preview)
+        self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self._work.embed(session)
-        self._work.segment_stale(session)
+        self._work.ask_again(session)
 
     def _leave(self, *, keep_layers: bool = False) -> None:
         if self.session is not None:
@@ -166,6 +173,11 @@ class Controller:
                 self._soon.stop()
                 self._settled.stop()
             self._work.stop_embedding()
+            if self._hovering is not None:
+                self._hovering.close(keep_layer=keep_layers)
+                self._hovering = None
+            if self._on_double_click in self.viewer.mouse_double_click_callbacks:
+                self.viewer.mouse_double_click_callbacks.remove(self._on_double_click)
             session, self.session = self.session, None
             session.close(keep_layers=keep_layers)
 
@@ -173,37 +185,61 @@ class Controller:
 
     @property
     def tool(self) -> str:
-        """What a click does now: "positive", "negative", "box", or "" if it does not prompt."""
+        """What a click or a drag does now; "" if it does not prompt.
+
+        One of "positive", "negative", "box", "scribble", "lasso".
+        """
         if self.session is None:
             return ""
         active, prompts = self.viewer.layers.selection.active, self.session.prompts
         if active is prompts.points:
             return prompts.polarity if prompts.points.mode == "add" else ""
-        return "box" if active is prompts.boxes and prompts.boxes.mode == "add_rectangle" else ""
+        modes = {mode: tool for tool, mode in DRAWING_MODES.items()}
+        return modes.get(str(prompts.shapes.mode), "") if active is prompts.shapes else ""
 
     def set_tool(self, tool: str) -> None:
-        """Let clicks add a "positive" or a "negative" point, or let drags draw a "box"."""
+        """Let clicks add a "positive" or a "negative" point, or drags draw a "box", "scribble" or "lasso"."""
         if self.session is None:
             return
         prompts = self.session.prompts
-        if tool == "box":
-            prompts.boxes.mode = "add_rectangle"
-            self.viewer.layers.selection.active = prompts.boxes
+        if tool in DRAWING_MODES:
+            prompts.shapes.mode = DRAWING_MODES[tool]
+            self.viewer.layers.selection.active = prompts.shapes
         else:
             prompts.polarity = tool
             prompts.points.mode = "add"
             self.viewer.layers.selection.active = prompts.points
         self.changed.emit()
 
-    def toggle_polarity(self) -> None:
-        """Let clicks do the opposite: a positive or a negative point."""
-        if self.session is not None:
-            self.set_tool(NEGATIVE if self.session.prompts.polarity == POSITIVE else POSITIVE)
+    @property
+    def preview(self) -> bool:
+        """Whether the mask that a click would give follows the mouse."""
+        return self._preview
 
-    def toggle_box(self) -> None:
-        """Go from points to boxes and back."""
+    @preview.setter
+    def preview(self, value: bool) -> None:
+        self._preview = value
+        if self._hovering is not None:
+            self._hovering.hover.enabled = value
+        self.changed.emit()
+
+    def toggle_polarity(self) -> None:
+        """Let clicks, or scribbles, do the opposite: on the object or on the background."""
+        if self.session is None:
+            return
+        prompts, other = self.session.prompts, NEGATIVE
+        if prompts.polarity == NEGATIVE:
+            other = POSITIVE
+        if self.tool == "scribble":
+            prompts.polarity = other
+            self.changed.emit()
+        else:
+            self.set_tool(other)
+
+    def toggle_tool(self, tool: str) -> None:
+        """Go from points to a "box", "scribble" or "lasso", and back."""
         if self.session is not None:
-            self.set_tool(self.session.prompts.polarity if self.tool == "box" else "box")
+            self.set_tool(self.session.prompts.polarity if self.tool == tool else tool)
 
     # Prompting
 
@@ -248,7 +284,49 @@ class Controller:
         plane, size = session.plane_at(where.mean(axis=0))
         box = coordinates.corners_to_box(where, plane)
         Prompts.create(size, box=box)
-        session.prompts.add_box(coordinates.box_to_corners(box, plane), plane)
+        session.prompts.add_shape("box", coordinates.box_to_corners(box, plane), plane)
+
+    def add_scribble(self, path: Sequence[Sequence[float]], positive: bool = True) -> None:
+        """Add a freehand line through the object, or through the background.
+
+        Parameters
+        ----------
+        path : sequence of sequence of float
+            At least two vertices in data coordinates (..., row, column), one number per axis.
+        positive : bool, default True
+            On the object, or on the background.
+
+        Raises
+        ------
+        ImageError
+            If no image is chosen, or the viewer shows no plane of it.
+        PromptError
+            If it does not lie on the image.
+        """
+        session, where = self._on_image(np.asarray(path, dtype=float))
+        plane, size = session.plane_at(where.mean(axis=0))
+        Prompts.create(size, scribbles=[(coordinates.to_xy(where, plane), int(positive))])
+        session.prompts.add_shape("scribble", where, plane, positive)
+
+    def add_lasso(self, vertices: Sequence[Sequence[float]]) -> None:
+        """Add a polygon drawn roughly around the object; it replaces one that is on the same plane.
+
+        Parameters
+        ----------
+        vertices : sequence of sequence of float
+            At least three, in data coordinates (..., row, column), one number per axis.
+
+        Raises
+        ------
+        ImageError
+            If no image is chosen, or the viewer shows no plane of it.
+        PromptError
+            If it has no area or does not lie on the image.
+        """
+        session, where = self._on_image(np.asarray(vertices, dtype=float))
+        plane, size = session.plane_at(where.mean(axis=0))
+        Prompts.create(size, lasso=coordinates.to_xy(where, plane))
+        session.prompts.add_shape("lasso", where, plane)
 
     def _on_image(self, where: np.ndarray) -> tuple[Session, np.ndarray]:
         if self.session is None:
@@ -258,28 +336,8 @@ class Controller:
                 f"A position in this image has {self.session.image.ndim} coordinates (..., row, column): "
                 f"{where.shape[-1]} were given."
             )
+        self.session.end_gesture()
         return self.session, where
-
-    def accept(self) -> None:
-        """Keep the current object and go on to the next; a mask that is still being computed is kept, too."""
-        self._catch_up()
-        if self.session is None:
-            return
-        if self.session.document.current.is_empty:
-            self._tell("There is nothing to accept yet: click an object or draw a box first.")
-            return
-        self._notice = ""
-        self.session.document.accept()
-        self.changed.emit()
-
-    def reject(self) -> None:
-        """Clear the current object's mask and prompts."""
-        if self.session is not None:
-            self._notice = ""
-            self._work.forget(self.session.document.current)
-            self.session.document.reject()
-            self.session.read_prompts()
-            self.changed.emit()
 
     # Results
 
@@ -351,7 +409,13 @@ class Controller:
         """Whether a layer belongs to what is being segmented here."""
         if self.session is None or layer is None:
             return False
-        return layer in self.session.prompts or layer is self.result_layer or layer is self.image
+        result = self.session.result
+        shown = layer is result.labels or layer is result.class_labels or layer is self.image
+        return shown or layer in self.session.prompts or self.is_preview(layer)
+
+    def is_preview(self, layer: object) -> bool:
+        """Whether a layer only shows what a click would give."""
+        return self._hovering is not None and self._hovering.layer.owns(layer)
 
     @property
     def closed(self) -> bool:
@@ -375,12 +439,32 @@ class Controller:
 
     # Events
 
-    def _on_prompts(self, planes: set[Plane]) -> None:
-        if planes and self.session is not None:
+    def _on_document(self) -> None:
+        if self.session is not None:
             self._notice = ""
-            self._work.segment(self.session, planes)
+            self._work.catch_up(self.session)
+            # A click may have left more behind than what counts: see `_catch_up`.
             self._soon.start()
+            if self._hovering is not None:
+                self._hovering.layer.clear()
         self.changed.emit()
+
+    def _on_double_click(self, _: ViewerModel, event: Any) -> None:
+        """Open the object under the mouse."""
+        session = self.session
+        if session is None or session.plane is None:
+            return
+        at = np.round(session.image.world_to_data(event.position)).astype(int)
+        if (at < 0).any() or (at >= session.shape).any():
+            return
+        item = session.document.object_at(at)
+        if item is None or item.uid == session.document.current.uid:
+            return
+        # The first of the two clicks was a point for the object before.
+        self._catch_up()
+        if session.document.undo_text == "Add point":
+            session.document.undo()
+        self.open_object(item.uid)
 
     def _on_plane(self) -> None:
         self._notice = ""
@@ -402,10 +486,10 @@ class Controller:
             image = self.session.image
             self._leave()
             self._tell("The image has another shape now: its objects stay in their layer, a new one begins.")
-            self._enter(image, Result())
+            self._enter(image, Result(image))
             return
         self._work.embed(self.session)
-        self._work.segment_stale(self.session)
+        self._work.ask_again(self.session)
 
     def _catch_up(self) -> None:
         """Do what could not be done in the middle of a layer's event."""
@@ -414,6 +498,7 @@ class Controller:
             self.session.restore_layers()
             self.session.prompts.tidy()
             self.session.read_prompts()
+            self.session.end_gesture()
 
     def _on_removed(self, event: Any) -> None:
         if self.session is None:
@@ -441,7 +526,7 @@ class Controller:
         self._notice = sentence
         self.changed.emit()
 
-    def _on_segmented(self, mask: Mask) -> None:
+    def _on_answered(self, mask: Mask) -> None:
         # An object of an image that was left meanwhile says nothing about what is shown now.
         if self.session is not None:
             self._notice = status.NOTHING_FOUND if mask.is_empty else ""

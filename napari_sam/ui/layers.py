@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 from napari.layers import Labels, Points, Shapes
+from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_sam.ui.plane import image_shape
 
@@ -17,12 +18,12 @@ __all__ = [
     "NEGATIVE",
     "POSITIVE",
     "TRANSFORM",
-    "box_layer",
     "first_free_id",
     "match_transform",
     "point_layer",
     "refusal",
     "result_layer",
+    "shape_layer",
     "unwrap",
 ]
 
@@ -31,8 +32,6 @@ POSITIVE, NEGATIVE = "positive", "negative"
 _COLOURS = {POSITIVE: "#2fbf4f", NEGATIVE: "#e5383b"}
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """The attributes of a layer that say where its pixels lie in the world."""
-
-_BOX_COLOUR = "#2fbf4f"
 
 T = TypeVar("T")
 
@@ -79,27 +78,36 @@ def point_layer(image: Image, size: float) -> Points:
     return layer
 
 
-def box_layer(image: Image, edge_width: float) -> Shapes:
-    """An empty layer for box prompts; its feature `axes` is that of the points."""
+def shape_layer(image: Image, edge_width: float) -> Shapes:
+    """An empty layer for boxes, scribbles and lassos.
+
+    Its features are those of the points, and the `kind`: napari makes polygons of rectangles that are edited.
+    """
     layer = Shapes(
         ndim=image.ndim,
-        name=f"{image.name}: boxes",
-        features={"axes": np.array([], dtype=object)},
-        feature_defaults={"axes": ""},
+        name=f"{image.name}: shapes",
+        features={
+            "polarity": pd.Categorical([], categories=list(_COLOURS)),
+            "axes": np.array([], dtype=object),
+            "kind": np.array([], dtype=object),
+        },
+        feature_defaults={"polarity": POSITIVE, "axes": "", "kind": "box"},
         face_color="transparent",
-        edge_color=_BOX_COLOUR,
+        edge_color="polarity",
+        edge_color_cycle=list(_COLOURS.values()),
         edge_width=edge_width,
         **_transform(image),
     )
+    # Unlike Points, Shapes give colours to values in the order in which these come.
+    layer.edge_color_cycle_map = {name: transform_color(colour)[0] for name, colour in _COLOURS.items()}
     layer.mode = "add_rectangle"
     return layer
 
 
-def result_layer(image: Image) -> Labels:
+def result_layer(image: Image, what: str = "objects", **options: Any) -> Labels:
     """An empty Labels layer as large as the image."""
-    return Labels(
-        np.zeros(image_shape(image), dtype=np.int32), name=f"{image.name}: objects", **_transform(image)
-    )
+    pixels = np.zeros(image_shape(image), dtype=np.int32)
+    return Labels(pixels, name=f"{image.name}: {what}", **options, **_transform(image))
 
 
 def refusal(image: Image, labels: Labels) -> str | None:

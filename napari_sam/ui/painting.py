@@ -1,87 +1,165 @@
-"""Objects in a Labels layer: an object claims only background, and gives back only what it claimed."""
+"""A document in a Labels layer, and a brush in the document."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from collections.abc import Iterator
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_sam.annotation.document import SamObject
-from napari_sam.annotation.plane import Plane
-from napari_sam.inference.mask import Mask
+from napari_sam.annotation import Changes, Document, Plane
+from napari_sam.annotation.territory import Box, canonical_planes
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-__all__ = ["Painter"]
+__all__ = ["Canvas"]
+
+_strokes = count()
+_MANY_BOXES = 64
+"""From so many boxes on, one around them all is painted."""
 
 
-class Painter:
-    """Writes the masks of objects to one Labels layer, in the smallest box that changes.
+class Canvas:
+    """Shows a document in a Labels layer, pixel by pixel as it changes.
+
+    Pixels that differ from what the document said were changed by somebody else: they stay, and the document
+    takes them over as painted by hand.
 
     Parameters
     ----------
     labels : napari.layers.Labels
-        Of the image's shape.
+        Of the document's shape.
+    document : Document
+        What it holds is in the layer already, unless `fill` is called.
+    classes : bool, default False
+        Show class ids instead of objects' ids; nobody paints there.
     """
 
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
-        self._claimed: WeakKeyDictionary[SamObject, dict[Plane, Mask]] = WeakKeyDictionary()
+    def __init__(self, labels: Labels, document: Document, *, classes: bool = False) -> None:
+        self.labels, self.document = labels, document
+        self._classes = classes
+        self._writing = False
+        document.changed.connect(self._on_changed)
+        if not classes:
+            labels.events.paint.connect(self._on_paint)
+            labels.events.data.connect(self._on_data)
+
+    def close(self) -> None:
+        """Follow neither the document nor the layer any more."""
+        self.document.changed.disconnect(self._on_changed)
+        if not self._classes:
+            self.labels.events.paint.disconnect(self._on_paint)
+            self.labels.events.data.disconnect(self._on_data)
 
     @property
     def greatest_id(self) -> int:
         """The greatest label that the layer can hold."""
         return int(np.iinfo(self.labels.data.dtype).max)
 
-    def paint(self, item: SamObject, plane: Plane) -> None:
-        """Show the object's mask on the plane, or none if it has none there.
+    def fill(self) -> None:
+        """Show all objects in a layer that is empty."""
+        for plane in self.document.planes:
+            values = self._shown(
+                self.document.labels_in(plane, _all_of(self.document), classes=self._classes)
+            )
+            self.labels.data[plane.index[:-2]] = values.astype(self.labels.data.dtype)
+        self.labels.refresh()
 
-        Pixels that hold another label stay as they are, and so do pixels that somebody painted by hand, with
-        whichever label, since the object claimed them.
-        """
-        claims = self._claimed.setdefault(item, {})
-        old, new = claims.get(plane), item.masks.get(plane)
-        box = _around(old, new)
-        if box is None or item.id > self.greatest_id:
+    def _shown(self, values: NDArray[np.integer]) -> NDArray[np.integer]:
+        """What the layer shows of ids: background for those that it cannot hold."""
+        return np.where(values <= self.greatest_id, values, 0)
+
+    def _on_changed(self, changes: Changes) -> None:
+        foreign: list[tuple[Plane, Box]] = []
+        for plane, boxes in changes.regions.items():
+            for box in _few(boxes):
+                before = self.document.labels_before(changes, plane, box, classes=self._classes)
+                after = self.document.labels_in(plane, box, classes=self._classes)
+                if self._write(plane, box, self._shown(before), self._shown(after)):
+                    foreign.append((plane, box))
+        if not self._classes:
+            for plane, box in foreign:
+                self._take_over(plane, box)
+
+    def _write(self, plane: Plane, box: Box, before: NDArray[np.integer], after: NDArray[np.integer]) -> bool:
+        """Put values into a box where it holds what it should; whether it holds anything else somewhere."""
+        rows, columns = box
+        present = self._present(plane, box)
+        foreign = present != before
+        rows_in, columns_in = np.nonzero((after != before) & ~foreign)
+        if len(rows_in):
+            values = after[rows_in, columns_in].astype(self.labels.data.dtype)
+            index = [np.full(len(rows_in), at) for at in plane.index[:-2]]
+            self._writing = True
+            try:
+                self.labels.data_setitem((*index, rows_in + rows.start, columns_in + columns.start), values)
+            finally:
+                self._writing = False
+        return bool((foreign & (present != after)).any())
+
+    def _present(self, plane: Plane, box: Box) -> NDArray[Any]:
+        return np.asarray(self.labels.data[(*plane.index[:-2], *box)])
+
+    def _take_over(self, plane: Plane, box: Box, gesture: int | None = None) -> None:
+        held = self.document.labels_in(plane, box)
+        values = np.where(held <= self.greatest_id, self._present(plane, box), held)
+        self.document.paint(plane, box, values, gesture)
+
+    def _on_paint(self, event: Any) -> None:
+        """A brush, a bucket or a polygon: take over the boxes it was in."""
+        if self._writing:
             return
-        (top, left), (height, width) = box
-        inside = slice(top, top + height), slice(left, left + width)
-        row, column = plane.axes
-        slices = list(plane.slices)
-        slices[row], slices[column] = inside
-        present = np.asarray(self.labels.data[tuple(slices)])
-        held = _bits(old, box) & (present == item.id)
-        wanted = _bits(new, box) & (held | (present == 0))
-        changed = held != wanted
-        rows, columns = np.nonzero(changed)
-        if len(rows):
-            index = [np.full(len(rows), 0 if at is None else at) for at in plane.index]
-            index[row], index[column] = rows + top, columns + left
-            self.labels.data_setitem(tuple(index), np.where(wanted[rows, columns], item.id, 0))
-        if new is None:
-            claims.pop(plane, None)
-        else:
-            claims[plane] = Mask((top, left), wanted, new.shape)
+        gesture = next(_strokes)
+        for plane, box in _boxes_of(event.value, self.document.shape):
+            self._take_over(plane, box, gesture)
+
+    def _on_data(self) -> None:
+        """The layer got another array."""
+        if tuple(self.labels.data.shape) == self.document.shape:
+            self.take_over_all()
+
+    def take_over_all(self) -> None:
+        """Take over whatever is in the layer."""
+        gesture, box = next(_strokes), _all_of(self.document)
+        for plane in canonical_planes(self.document.shape):
+            self._take_over(plane, box, gesture)
 
 
-def _around(*masks: Mask | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Origin and size of the box around masks; None if there is nothing in them."""
-    boxes = [m.box_xyxy for m in masks if m is not None and not m.is_empty]
-    corners = np.array([b for b in boxes if b is not None])
-    if not len(corners):
-        return None
-    left, top = (int(c) for c in corners[:, :2].min(axis=0))
-    right, bottom = (int(c) for c in corners[:, 2:].max(axis=0))
-    return (top, left), (bottom - top + 1, right - left + 1)
+def _all_of(document: Document) -> Box:
+    return slice(0, document.shape[-2]), slice(0, document.shape[-1])
 
 
-def _bits(mask: Mask | None, box: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
-    """The mask inside a box that contains it."""
-    (top, left), size = box
-    bits = np.zeros(size, dtype=bool)
-    if mask is not None and not mask.is_empty:
-        rows, columns = mask.slices
-        bits[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = mask.bits
-    return bits
+def _few(boxes: list[Box]) -> list[Box]:
+    """The same boxes, or one around them if they are many; none that is empty."""
+    boxes = [box for box in boxes if box[0].stop > box[0].start]
+    if len(boxes) < _MANY_BOXES:
+        return list({_key(box): box for box in boxes}.values())
+    edges = np.array([_key(box) for box in boxes])
+    (top, left), (bottom, right) = edges[:, [0, 2]].min(axis=0), edges[:, [1, 3]].max(axis=0)
+    return [(slice(int(top), int(bottom)), slice(int(left), int(right)))]
+
+
+def _key(box: Box) -> tuple[int, int, int, int]:
+    rows, columns = box
+    return rows.start, rows.stop, columns.start, columns.stop
+
+
+def _boxes_of(atoms: list[Any], shape: tuple[int, ...]) -> Iterator[tuple[Plane, Box]]:
+    """Where a stroke was. An atom begins with what it indexed: slices, or arrays of indices."""
+    extents = np.array(
+        [[_extent(at, side) for at, side in zip(atom[0], shape, strict=True)] for atom in atoms]
+    )
+    low, high = extents[..., 0].min(axis=0), extents[..., 1].max(axis=0)
+    box = slice(int(low[-2]), int(high[-2])), slice(int(low[-1]), int(high[-1]))
+    for offset in np.ndindex(*(high[:-2] - low[:-2])):
+        yield Plane((*(int(i) for i in np.add(low[:-2], offset)), None, None)), box
+
+
+def _extent(at: slice | NDArray[np.integer], side: int) -> tuple[int, int]:
+    if isinstance(at, slice):
+        start, stop, _ = at.indices(side)
+        return start, stop
+    return int(np.min(at)), int(np.max(at)) + 1

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.records import Look
 from napari_sam.inference.image import as_rgb
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class View:
     def key(self) -> Hashable:
         """Equal for views that show the same pixels."""
         return self.plane, self.contrast_limits, self.gamma, self.revision
+
+    @property
+    def look(self) -> Look:
+        """How it was displayed, for the annotation."""
+        return Look(self.contrast_limits, self.gamma)
 
     def pixels(self) -> NDArray[Any]:
         """The plane as the model sees it: shape (H, W, 3), uint8 or float32.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +14,45 @@ from psygnal import Signal
 from napari_sam.annotation.plane import Plane
 from napari_sam.errors import PromptError
 from napari_sam.inference.prompts import Prompts
+from napari_sam.inference.strokes import Scribble
 from napari_sam.ui import coordinates
-from napari_sam.ui.layers import NEGATIVE, POSITIVE, box_layer, match_transform, point_layer
+from napari_sam.ui.layers import NEGATIVE, POSITIVE, match_transform, point_layer, shape_layer
 from napari_sam.ui.plane import image_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer, Points, Shapes
 
-__all__ = ["PromptLayers"]
+__all__ = ["DRAWING_MODES", "PromptLayers"]
+
+DRAWING_MODES = {"box": "add_rectangle", "scribble": "add_path", "lasso": "add_polygon_lasso"}
+"""napari's tool for each kind of shape."""
+
+_KINDS = {
+    "add_path": "scribble",
+    "add_line": "scribble",
+    "add_polyline": "scribble",
+    "add_polygon": "lasso",
+    "add_polygon_lasso": "lasso",
+}
+"""What is drawn with napari's tools; with all others, boxes."""
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What was drawn on one plane."""
+
+    points: list[tuple[np.ndarray, int]] = field(default_factory=list)
+    scribbles: list[Scribble] = field(default_factory=list)
+    box: np.ndarray | None = None
+    lasso: np.ndarray | None = None
+
+    def prompts(self, size: tuple[int, int]) -> Prompts:
+        """The same as prompts on a plane of this size."""
+        xys, labels = zip(*self.points, strict=True) if self.points else ((), ())
+        return Prompts.create(
+            size, points=xys, labels=labels, box=self.box, scribbles=self.scribbles, lasso=self.lasso
+        )
 
 
 class PromptLayers:
@@ -37,7 +69,7 @@ class PromptLayers:
     """
 
     changed = Signal()
-    """Points or boxes were added, changed or removed."""
+    """Points or shapes were added, changed or removed."""
 
     dragging = Signal()
     """The mouse moves with a button held; the layers may be half-way through a change."""
@@ -50,8 +82,12 @@ class PromptLayers:
         self._polarity = POSITIVE
         self._axes = "0,1" if image.ndim == 2 else ""
         self._writing = False
-        self._clicked_box = self._mouse_down = False
-        self._add_boxes()
+        # What was shown last, and what reading it gave.
+        self._written: dict[Plane, tuple[Prompts, Prompts]] = {}
+        self._clicked_shape = self._mouse_down = False
+        self._gestures = count()
+        self.gesture = next(self._gestures)
+        self._add_shapes()
         self._add_points()
 
     def _add_points(self) -> None:
@@ -60,10 +96,10 @@ class PromptLayers:
         self.points: Points = point_layer(self._image, size=max(extent * 0.015, 1.0))
         self._show(self.points)
 
-    def _add_boxes(self) -> None:
+    def _add_shapes(self) -> None:
         extent = float(np.mean(sorted(image_shape(self._image))[-2:]))
-        self.boxes: Shapes = box_layer(self._image, edge_width=max(extent * 0.004, 0.25))
-        self._show(self.boxes)
+        self.shapes: Shapes = shape_layer(self._image, edge_width=max(extent * 0.004, 0.25))
+        self._show(self.shapes)
 
     def _show(self, layer: Points | Shapes) -> None:
         self._viewer.add_layer(layer)
@@ -73,11 +109,11 @@ class PromptLayers:
         layer.mouse_drag_callbacks.append(self._on_mouse)
 
     def __contains__(self, layer: object) -> bool:
-        return layer is self.points or layer is self.boxes
+        return layer is self.points or layer is self.shapes
 
     def close(self, *, keep_layers: bool = False) -> None:
         """Forget the layers, and take them out of the viewer."""
-        for layer in (self.points, self.boxes):
+        for layer in (self.points, self.shapes):
             self._forget(layer)
             if layer in self._viewer.layers and not keep_layers:
                 self._viewer.layers.remove(layer)
@@ -90,11 +126,11 @@ class PromptLayers:
 
     def restore(self, prompts: Mapping[Plane, Prompts]) -> bool:
         """Put back layers that were removed from the viewer, with the given prompts; whether any was."""
-        missing = [layer for layer in (self.boxes, self.points) if layer not in self._viewer.layers]
+        missing = [layer for layer in (self.shapes, self.points) if layer not in self._viewer.layers]
         for layer in missing:
             self._forget(layer)
-            if layer is self.boxes:
-                self._add_boxes()
+            if layer is self.shapes:
+                self._add_shapes()
             else:
                 self._add_points()
         if missing:
@@ -103,7 +139,7 @@ class PromptLayers:
 
     def follow_image(self) -> None:
         """Take over the image's transform."""
-        for layer in (self.points, self.boxes):
+        for layer in (self.points, self.shapes):
             match_transform(layer, self._image)
 
     @property
@@ -124,13 +160,22 @@ class PromptLayers:
     def _set_defaults(self, polarity: str | None = None) -> None:
         if hasattr(self, "points"):
             self.points.feature_defaults = {"polarity": polarity or self._polarity, "axes": self._axes}
-        self.boxes.feature_defaults = {"axes": self._axes}
+        kind = _KINDS.get(str(self.shapes.mode), "box")
+        self.shapes.feature_defaults = {
+            "polarity": polarity or self._polarity,
+            "axes": self._axes,
+            "kind": kind,
+        }
+
+    def end_gesture(self) -> None:
+        """What happens next is a step of its own, unless a mouse button is still held."""
+        if not self._mouse_down:
+            self.gesture = next(self._gestures)
 
     def read(self) -> tuple[dict[Plane, Prompts], list[str]]:
         """The prompts by plane, and a sentence for each that had to be ignored."""
         shape = image_shape(self._image)
-        points: dict[Plane, list[tuple[np.ndarray, int]]] = defaultdict(list)
-        boxes: dict[Plane, np.ndarray] = {}
+        found: defaultdict[Plane, Drawn] = defaultdict(Drawn)
         ignored: list[str] = []
         for at, axes, polarity in zip(
             self.points.data, self.points.features["axes"], self.points.features["polarity"], strict=True
@@ -143,43 +188,63 @@ class PromptLayers:
             except PromptError as error:
                 ignored.append(str(error))
             else:
-                points[plane].append((xy[0], label))
-        for corners, axes in zip(self.boxes.data, self.boxes.features["axes"], strict=True):
+                found[plane].points.append((xy[0], label))
+        features = self.shapes.features
+        for kind, vertices, axes, polarity in zip(
+            features["kind"], self.shapes.data, features["axes"], features["polarity"], strict=True
+        ):
             try:
-                plane, size = _plane_at(np.mean(corners, axis=0), axes, shape, "box")
-                box = coordinates.corners_to_box(corners, plane)
-                Prompts.create(size, box=box)
+                plane, size = _plane_at(np.mean(vertices, axis=0), axes, shape, kind)
+                xy = coordinates.to_xy(vertices, plane)
+                if kind == "scribble":
+                    found[plane].scribbles.append(Scribble.create(size, xy, int(polarity != NEGATIVE)))
+                elif kind == "lasso":
+                    Prompts.create(size, lasso=xy)
+                    found[plane].lasso = xy
+                else:
+                    box = coordinates.corners_to_box(vertices, plane)
+                    Prompts.create(size, box=box)
+                    found[plane].box = box
             except PromptError as error:
                 ignored.append(str(error))
-            else:
-                boxes[plane] = box
-        prompts = {}
-        for plane in points.keys() | boxes.keys():
-            size = shape[plane.axes[0]], shape[plane.axes[1]]
-            xys, labels = zip(*points[plane], strict=True) if points[plane] else ((), ())
-            prompts[plane] = Prompts.create(size, points=xys, labels=labels, box=boxes.get(plane))
-        return prompts, ignored
+        sizes = {plane: (shape[plane.axes[0]], shape[plane.axes[1]]) for plane in found}
+        prompts = {plane: drawn.prompts(sizes[plane]) for plane, drawn in found.items()}
+        return {plane: self._as_written(plane, one) for plane, one in prompts.items()}, ignored
+
+    def _as_written(self, plane: Plane, prompts: Prompts) -> Prompts:
+        """What was written, where it is still there: napari keeps shapes in single precision."""
+        written, back = self._written.get(plane, (prompts, prompts))
+        return written if prompts == back else prompts
 
     def write(self, prompts: Mapping[Plane, Prompts]) -> None:
         """Show other prompts instead of those that are there."""
         self._writing = True
         try:
             # Emptying a layer through its `data` leaves rows behind in its features.
-            for layer in (self.points, self.boxes):
+            for layer in (self.points, self.shapes):
                 layer.selected_data = set(range(len(layer.data)))
                 layer.remove_selected()
             for plane, one in prompts.items():
                 axes = ",".join(map(str, plane.axes))
-                for label, polarity in ((1, POSITIVE), (0, NEGATIVE)):
-                    if (chosen := one.points[one.labels == label]).size:
-                        self.points.feature_defaults = {"polarity": polarity, "axes": axes}
-                        self.points.add(coordinates.to_data(chosen, plane))
+                for xy, label in zip(one.points, one.labels, strict=True):
+                    self.points.feature_defaults = {"polarity": _polarity_of(label), "axes": axes}
+                    self.points.add(coordinates.to_data(xy, plane))
+                for scribble in one.scribbles:
+                    # napari's paths have two vertices at least.
+                    path = scribble.path if len(scribble.path) > 1 else np.repeat(scribble.path, 2, axis=0)
+                    self.add_shape("scribble", coordinates.to_data(path, plane), plane, bool(scribble.label))
+                if one.lasso is not None:
+                    self.add_shape("lasso", coordinates.to_data(one.lasso, plane), plane)
                 if one.box is not None:
-                    self.boxes.feature_defaults = {"axes": axes}
-                    self.boxes.add_rectangles(coordinates.box_to_corners(one.box, plane))
+                    self.add_shape("box", coordinates.box_to_corners(one.box, plane), plane)
+            self.points.selected_data = set()
+            self.shapes.selected_data = set()
         finally:
             self._writing = False
             self._set_defaults()
+        self._written = {}
+        back = self.read()[0]
+        self._written = {plane: (prompts[plane], one) for plane, one in back.items() if plane in prompts}
 
     def add_point(self, at: np.ndarray, plane: Plane, positive: bool) -> None:
         """Add a point from a script, in data coordinates."""
@@ -187,24 +252,39 @@ class PromptLayers:
         self.points.feature_defaults = {"polarity": POSITIVE if positive else NEGATIVE, "axes": axes}
         self.points.add(at)
 
-    def add_box(self, corners: np.ndarray, plane: Plane) -> None:
-        """Add a box from a script: its four corners in data coordinates."""
-        self.boxes.feature_defaults = {"axes": ",".join(map(str, plane.axes))}
-        self.boxes.add_rectangles(corners)
+    def add_shape(self, kind: str, vertices: np.ndarray, plane: Plane, positive: bool = True) -> None:
+        """Add a "box" (its four corners), a "scribble" or a "lasso" from a script, in data coordinates."""
+        self.shapes.feature_defaults = {
+            "polarity": POSITIVE if positive else NEGATIVE,
+            "axes": ",".join(map(str, plane.axes)),
+            "kind": kind,
+        }
+        add = {
+            "box": self.shapes.add_rectangles,
+            "scribble": self.shapes.add_paths,
+            "lasso": self.shapes.add_polygons,
+        }
+        add[kind](vertices)
 
     def tidy(self) -> None:
-        """Remove boxes that say nothing: a mere click, and all but the newest on a plane."""
+        """Remove shapes that say nothing: a mere click, all boxes and lassos but the newest on a plane."""
         if self._mouse_down:
             return
-        layer = self.boxes
-        planes = [
-            coordinates.plane_at(np.mean(corners, axis=0), _parsed(axes)) if axes else None
-            for corners, axes in zip(layer.data, layer.features["axes"], strict=True)
+        layer = self.shapes
+        kinds = [
+            (coordinates.plane_at(np.mean(vertices, axis=0), _parsed(axes)) if axes else None, kind)
+            for kind, vertices, axes in zip(
+                layer.features["kind"], layer.data, layer.features["axes"], strict=True
+            )
         ]
-        surplus = {i for i, plane in enumerate(planes) if plane is not None and plane in planes[i + 1 :]}
-        if self._clicked_box and planes:
-            surplus.add(len(planes) - 1)
-        self._clicked_box = False
+        surplus = {
+            i
+            for i, (plane, kind) in enumerate(kinds)
+            if plane is not None and kind != "scribble" and (plane, kind) in kinds[i + 1 :]
+        }
+        if self._clicked_shape and kinds:
+            surplus.add(len(kinds) - 1)
+        self._clicked_shape = False
         if surplus:
             layer.selected_data = surplus
             layer.remove_selected()
@@ -217,12 +297,14 @@ class PromptLayers:
         self.changed.emit()
 
     def _on_mode(self) -> None:
+        self._set_defaults()
         self.mode_changed.emit()
 
     def _on_mouse(self, layer: Layer, event: Any) -> Generator[None, None, None]:
         """Ctrl or the right button turn the polarity round; and tell of every move."""
-        drawing = layer.mode == "add_rectangle"
-        if layer is self.points and layer.mode == "add":
+        drawing = layer is self.shapes and layer.mode in DRAWING_MODES.values()
+        self.gesture = next(self._gestures)
+        if drawing or (layer is self.points and layer.mode == "add"):
             inverse = "Control" in event.modifiers or event.button == 2
             self._set_defaults(_opposite(self._polarity) if inverse else self._polarity)
         self._mouse_down = True
@@ -233,12 +315,16 @@ class PromptLayers:
             self.dragging.emit()
             yield
         self._mouse_down = False
-        self._clicked_box = drawing and not moved
+        self._clicked_shape = drawing and not moved and layer.mode == "add_rectangle"
         self.dragging.emit()
 
 
 def _opposite(polarity: str) -> str:
     return NEGATIVE if polarity == POSITIVE else POSITIVE
+
+
+def _polarity_of(label: int) -> str:
+    return POSITIVE if label else NEGATIVE
 
 
 def _parsed(axes: str) -> tuple[int, int]:

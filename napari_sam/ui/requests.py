@@ -40,6 +40,7 @@ class Requests:
         self._pending: dict[Hashable, int] = {}
         # What is still to be sent, in order; those that are first need not wait for `release`.
         self._held: dict[Hashable, tuple[bool, Callable[[], None]]] = {}
+        self._quiet: tuple[Hashable, Callable[[Any], Any]] | None = None
         self._started, self._on_hold = False, False
         QTimer.singleShot(0, self._start)
         self.doing = ""
@@ -73,6 +74,7 @@ class Requests:
         Meanwhile, `saying` says what is being done. With `first`, it runs before all that is waiting, even
         while the others are on hold.
         """
+        self._withdraw_quiet()
         serial = self._pending[key] = next(self._serials)
 
         def run() -> T:
@@ -99,6 +101,30 @@ class Requests:
         self._held[key] = first, send
         self._send_held()
         self.changed.emit()
+
+    def submit_quietly(
+        self, key: Hashable, function: Callable[[], T], on_done: Callable[[T | None], Any]
+    ) -> None:
+        """Run `function` if there is nothing better to do, then `on_done` in the GUI's thread in any case.
+
+        It gets None if something else was asked for before the function began, or if it failed. Nobody is
+        told that it runs.
+        """
+        self._withdraw_quiet()
+        self._quiet = key, on_done
+        self._worker.submit(
+            key,
+            function,
+            lambda result: self.post(lambda: on_done(result)),
+            lambda _: self.post(lambda: on_done(None)),
+        )
+
+    def _withdraw_quiet(self) -> None:
+        if self._quiet is not None:
+            key, on_done = self._quiet
+            if self._worker.withdraw(key):
+                self.post(lambda: on_done(None))
+            self._quiet = None
 
     def post(self, function: Callable[[], Any]) -> None:
         """Run a function in the GUI's thread, whichever thread asks for it."""
@@ -131,6 +157,7 @@ class Requests:
         self.closed = True
         self._pending.clear()
         self._held.clear()
+        self._quiet = None
         self._worker.close(timeout=0)
         self._bridge.close()
 

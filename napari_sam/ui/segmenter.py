@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from napari_sam.annotation import Answer, Plane, SamObject, Source
 from napari_sam.errors import DeviceError, ModelError
-from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.zoo import ZOO
 from napari_sam.ui.plane import View
@@ -113,6 +114,7 @@ class Segmenter:
         self._choice: ModelChoice | None = None
         self._model: PromptableModel | None = None
         self._embeddings = EmbeddingCache()
+        self._newest: tuple[Hashable, Answer] | None = None
 
     def load(self, choice: ModelChoice) -> Loaded:
         """Have the chosen model ready.
@@ -151,12 +153,30 @@ class Segmenter:
         with suppress(Abandoned), abandonable(self._ready(), abandoned):
             self._computed(lambda: self._embedding(view))
 
-    def segment(self, view: View, prompts: Prompts) -> tuple[Mask, float]:
-        """The mask of one object and its predicted IoU."""
+    def segment(self, view: View, prompts: Prompts) -> Answer:
+        """What the model says to the prompts of one object.
+
+        The newest answer is kept: a click asks the same as the preview that it follows.
+        """
+        from napari_sam.annotation.asking import to_answer
         from napari_sam.inference import engine
 
-        result = self._computed(lambda: engine.segment(self._ready(), self._embedding(view), prompts))
-        return result.mask, result.score
+        if self._newest is None or self._newest[0] != view.key or self._newest[1].prompts != prompts:
+            segment = self._computed(lambda: engine.segment(self._ready(), self._embedding(view), prompts))
+            self._newest = view.key, to_answer(segment, prompts, self._ready(), view.look)
+        return self._newest[1]
+
+    def segment_many(
+        self, asked: Sequence[tuple[View, Plane, Sequence[Prompts]]], source: Source
+    ) -> list[SamObject]:
+        """An object for each of many prompts that the model finds something for."""
+        from napari_sam.annotation import batch
+
+        def found(view: View, plane: Plane, prompts: Sequence[Prompts]) -> list[SamObject]:
+            embedding = self._embedding(view)
+            return batch.segment_many(self._ready(), embedding, prompts, plane, view.look, source=source)
+
+        return [item for one in asked for item in self._computed(partial(found, *one))]
 
     def _embedding(self, view: View) -> Embedding:
         from napari_sam.inference import engine
@@ -179,7 +199,7 @@ class Segmenter:
         return _load(choice.name, choice.device)
 
     def _forget(self) -> None:
-        self._model = self._choice = None
+        self._model = self._choice = self._newest = None
         self._embeddings.clear()
 
     def _computed(self, attempt: Callable[[], T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -9,52 +10,24 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from psygnal import Signal
 
-from napari_sam.annotation import Annotation, Plane, SamObject
+from napari_sam.annotation import Changes, Document, Key, Plane, SamObject
 from napari_sam.errors import ImageError, PromptError
+from napari_sam.inference.prompts import Prompts
 from napari_sam.ui import coordinates
-from napari_sam.ui.layers import TRANSFORM, first_free_id, match_transform, result_layer
-from napari_sam.ui.painting import Painter
+from napari_sam.ui.layers import TRANSFORM, match_transform
 from napari_sam.ui.plane import View, image_shape, view_of
 from napari_sam.ui.prompt_layers import PromptLayers
+from napari_sam.ui.result import Result
+from napari_sam.ui.wording import what_changed
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-__all__ = ["Result", "Session"]
+__all__ = ["Session"]
 
 _numbers = count()
 _revisions: WeakKeyDictionary[Layer, int] = WeakKeyDictionary()
-
-
-class Result:
-    """A document and the Labels layer that shows it.
-
-    Objects that are segmented after the user went on to another image or layer still arrive here.
-
-    Parameters
-    ----------
-    labels : napari.layers.Labels, optional
-        An existing layer of the image's shape; if not given, one is made when the first object needs it.
-    """
-
-    def __init__(self, labels: Labels | None = None) -> None:
-        self.document = Annotation(1 if labels is None else first_free_id(labels))
-        self.painter = None if labels is None else Painter(labels)
-        self.made = labels is None
-
-    @property
-    def labels(self) -> Labels | None:
-        """The layer, if there is one yet."""
-        return None if self.painter is None else self.painter.labels
-
-    def show_on(self, labels: Labels) -> None:
-        """Paint all objects on another, empty layer."""
-        self.painter = Painter(labels)
-        self.made = True
-        for item in self.document.objects:
-            for plane in item.masks:
-                self.painter.paint(item, plane)
 
 
 class Session:
@@ -68,8 +41,8 @@ class Session:
         Where the objects go; its current object's prompts are shown again.
     """
 
-    prompts_changed = Signal(set)
-    """Planes on which the current object's prompts are not what they were."""
+    changed = Signal(Changes)
+    """The document changed."""
 
     plane_changed = Signal()
     """The viewer shows another plane."""
@@ -94,8 +67,9 @@ class Session:
         self.prompts.changed.connect(self.read_prompts)
         self.prompts.dragging.connect(self.dragging.emit)
         self.prompts.mode_changed.connect(self.tool_changed.emit)
-        self.document.events.current_changed.connect(self._show_current)
-        self.document.events.mask_changed.connect(self._paint)
+        self._shown: tuple[int, Mapping[Plane, Prompts]] = (0, {})
+        self._reading = False
+        self.document.changed.connect(self._on_document)
         dims = viewer.dims.events
         for emitter in (dims.point, dims.order, dims.ndisplay, dims.ndim):
             emitter.connect(self._on_dims)
@@ -105,12 +79,17 @@ class Session:
         for name in TRANSFORM:
             getattr(image.events, name).connect(self._on_transform)
         self._on_dims()
-        self.prompts.write(self.document.current.prompts)
+        self._show_current()
 
     @property
-    def document(self) -> Annotation:
+    def document(self) -> Document:
         """The objects."""
         return self.result.document
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the image, in pixels, without colours."""
+        return self._shape
 
     @property
     def shape_changed(self) -> bool:
@@ -120,8 +99,8 @@ class Session:
     @property
     def is_full(self) -> bool:
         """Whether the result layer cannot hold the current object's id."""
-        painter = self.result.painter
-        return painter is not None and self.document.current.id > painter.greatest_id
+        canvas = self.result.canvas
+        return canvas is not None and self.document.current.id > canvas.greatest_id
 
     def view(self, plane: Plane) -> View:
         """A plane as it is displayed now."""
@@ -155,13 +134,23 @@ class Session:
         self.image.events.data.disconnect(self._on_image_data)
         for name in TRANSFORM:
             getattr(self.image.events, name).disconnect(self._on_transform)
-        self.document.events.current_changed.disconnect(self._show_current)
+        self.document.changed.disconnect(self._on_document)
         self.prompts.close(keep_layers=keep_layers)
 
     def read_prompts(self) -> None:
         """Bring the document up to date with the prompt layers."""
         prompts, self.ignored = self.prompts.read()
-        self.prompts_changed.emit(self.document.set_prompts(prompts))
+        before = self.document.current.prompts
+        text = what_changed(before, prompts)
+        self._reading = True
+        try:
+            self.document.set_prompts(prompts, text, self.prompts.gesture)
+        finally:
+            self._reading = False
+
+    def end_gesture(self) -> None:
+        """What happens next is a step of its own."""
+        self.prompts.end_gesture()
 
     def restore_layers(self) -> None:
         """Put back whichever of the plugin's layers was removed from the viewer, with what it held."""
@@ -169,7 +158,7 @@ class Session:
         restored = self.prompts.restore(self.document.current.prompts)
         labels = self.result.labels
         if labels is not None and labels not in self.viewer.layers:
-            self.result.painter = None
+            self.result.hide()
             restored = True
             if any(item.masks for item in self.document.objects):
                 self.ensure_labels()
@@ -179,25 +168,28 @@ class Session:
 
     def ensure_labels(self) -> Labels:
         """The result layer, made now if there is none yet."""
-        if (labels := self.result.labels) is None:
-            active = self.viewer.layers.selection.active
-            labels = result_layer(self.image)
-            # Below the prompts, which have to stay visible.
-            layers = self.viewer.layers
-            layers.insert(min(map(layers.index, (self.prompts.boxes, self.prompts.points))), labels)
-            self.viewer.layers.selection.active = active
-            self.result.show_on(labels)
-        return labels
+        return self.result.ensure_labels(self.viewer, self.image, (self.prompts.shapes, self.prompts.points))
 
-    def _paint(self, item: SamObject, plane: Plane) -> None:
-        if self.result.painter is None:
-            if plane in item.masks and self.image in self.viewer.layers:
-                self.ensure_labels()  # paints all objects
-            return
-        self.result.painter.paint(item, plane)
+    def _on_document(self, changes: Changes) -> None:
+        if self.result.labels is None and changes.regions and self.image in self.viewer.layers:
+            self.ensure_labels()  # shows all objects
+        current = self.document.current
+        if self._reading:
+            self._shown = current.uid, current.prompts
+        elif (current.uid, current.prompts) != self._shown:
+            self._show_current()
+        elif Key.CURRENT in changes.keys:
+            self._select(current)
+        self.changed.emit(changes)
 
-    def _show_current(self, item: SamObject) -> None:
-        self.prompts.write(item.prompts)
+    def _show_current(self) -> None:
+        current = self.document.current
+        self._shown = current.uid, current.prompts
+        self.prompts.write(current.prompts)
+        self.ignored = []
+        self._select(current)
+
+    def _select(self, item: SamObject) -> None:
         if (labels := self.result.labels) is not None:
             labels.selected_label = item.id
 
@@ -223,6 +215,6 @@ class Session:
 
     def _on_transform(self) -> None:
         self.prompts.follow_image()
-        if self.result.made and self.result.labels is not None:
-            match_transform(self.result.labels, self.image)
+        for labels in self.result.made_layers:
+            match_transform(labels, self.image)
         self._on_dims()

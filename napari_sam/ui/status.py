@@ -36,12 +36,15 @@ def describe(controller: Controller) -> str:
         return f"{controller.doing or 'Starting'}… You can click already."
     if controller.busy:
         return f"Segmenting object {current.id}…"
-    if plane in current.masks:
-        pixels, score = current.masks[plane].area, current.scores[plane]
+    if (answer := current.answer(plane)) is not None:
+        score = "" if answer.score is None else f", predicted IoU {answer.score:.2f}"
         return (
-            f"Object {current.id}: {pixels:,} pixels, predicted IoU {score:.2f}. "
+            f"Object {current.id}: {answer.mask.area:,} pixels{score}. "
             "Correct it with more points (Ctrl-click: background), or accept it."
         )
+    if plane in current.masks:
+        area = current.masks[plane].area
+        return f"Object {current.id}: {area:,} pixels, painted by hand. Click to go on, or accept it."
     if plane in current.prompts:
         return "Points on the background alone select nothing: add one on the object, or a box."
     if current.prompts:

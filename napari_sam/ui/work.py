@@ -1,15 +1,15 @@
-"""The model's part: embed planes, segment objects, deliver masks to the document."""
+"""The model's part: embed planes, answer prompts, deliver masks to the document."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 
-from napari_sam.annotation import Plane, SamObject
+from napari_sam.annotation import Answer, Document, Plane, SamObject, Source
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.ui.plane import View
@@ -21,6 +21,8 @@ from napari_sam.ui.switching import ModelSwitch
 __all__ = ["Work"]
 
 T = TypeVar("T")
+
+_Asked = dict[tuple[int, Plane], tuple[Prompts, Hashable]]
 
 
 class Work:
@@ -37,7 +39,7 @@ class Work:
         Which model segments.
     """
 
-    segmented = Signal(Mask)
+    answered = Signal(Mask)
     """A mask arrived in its document."""
 
     warned = Signal(str, str)
@@ -49,8 +51,8 @@ class Work:
         self.requests = Requests("napari-sam widget")
         self._segmenter = Segmenter(self._tell)
         self.models = ModelSwitch(choice, self.requests, self._segmenter)
-        # What the model last saw when it segmented an object.
-        self._seen: WeakKeyDictionary[SamObject, dict[Plane, Hashable]] = WeakKeyDictionary()
+        # What was asked last of each object on each plane, and what the model saw then.
+        self._asked: WeakKeyDictionary[Document, _Asked] = WeakKeyDictionary()
         self._abandoned = threading.Event()
         self._embedded: Hashable = None
         # What the model before computes for the eye is of no use any more.
@@ -89,26 +91,61 @@ class Work:
             self._abandoned.set()
         self.requests.cancel("embed")
 
-    def segment(self, session: Session, planes: Iterable[Plane]) -> None:
-        """Bring the current object's masks on some planes up to date with its prompts."""
-        for plane in planes:
-            prompts = session.document.current.prompts.get(plane)
-            if prompts is None or not (prompts.labels.any() or prompts.box is not None):
-                self.requests.cancel((session.document.current, plane))
-                session.document.set_mask(session.document.current, plane, None)
-            else:
+    def catch_up(self, session: Session) -> None:
+        """Ask for what the current object's prompts still wait for."""
+        document, item = session.document, session.document.current
+        asked = self._asked.setdefault(document, {})
+        for uid, plane in [key for key in asked if key[0] == item.uid and key[1] not in item.prompts]:
+            del asked[uid, plane]
+            self.requests.cancel((uid, plane))
+        for plane, prompts in item.prompts.items():
+            if item.is_stale(plane) and asked.get((item.uid, plane), (None,))[0] != prompts:
                 self._ask(session, plane, prompts)
 
-    def segment_stale(self, session: Session) -> None:
-        """Segment the current object again on planes that looked different when it was segmented."""
-        current = session.document.current
-        seen = self._seen.get(current, {})
-        self.segment(session, [p for p in current.prompts if seen.get(p) != self._look(session.view(p))])
+    def ask_again(self, session: Session) -> None:
+        """Ask again on planes of the current object where the model or the look was another one."""
+        item = session.document.current
+        asked = self._asked.get(session.document, {})
+        for plane, prompts in item.prompts.items():
+            seen = asked.get((item.uid, plane))
+            # An object that was opened again is as it was until somebody changes it.
+            known = seen is None and not item.is_stale(plane)
+            if prompts.selects_something and not known and seen != (prompts, self._look(session.view(plane))):
+                self._ask(session, plane, prompts)
 
-    def forget(self, item: SamObject) -> None:
+    def forget(self, document: Document, uid: int) -> None:
         """An object was rejected."""
-        for plane in item.prompts:
-            self.requests.cancel((item, plane))
+        asked = self._asked.get(document, {})
+        for key in [key for key in asked if key[0] == uid]:
+            del asked[key]
+            self.requests.cancel(key)
+
+    def preview(
+        self, session: Session, plane: Plane, prompts: Prompts, deliver: Callable[[Mask | None], Any]
+    ) -> None:
+        """What a click would give, if there is time for it; `deliver` is called in any case."""
+        if not self.models.ready or self.requests.busy:
+            deliver(None)
+            return
+        view = session.view(plane)
+        self.requests.submit_quietly("preview", lambda: self._segmenter.segment(view, prompts).mask, deliver)
+
+    def segment_many(
+        self,
+        session: Session,
+        prompts: Sequence[tuple[Plane, Sequence[Prompts]]],
+        source: Source,
+        deliver: Callable[[list[SamObject]], Any],
+    ) -> None:
+        """One object for each of many prompts; `deliver` gets those that the model found something for."""
+        asked = [(session.view(plane), plane, list(many)) for plane, many in prompts]
+        count = sum(len(many) for _, _, many in asked)
+        self._submit(
+            "many",
+            f"Segmenting {count} objects",
+            lambda: self._segmenter.segment_many(asked, source),
+            deliver,
+        )
 
     def close(self) -> None:
         """Forget all that was asked for."""
@@ -122,14 +159,14 @@ class Work:
     def _ask(self, session: Session, plane: Plane, prompts: Prompts) -> None:
         view, document = session.view(plane), session.document
         item = document.current
-        self._seen.setdefault(item, {})[plane] = self._look(view)
+        self._asked.setdefault(document, {})[item.uid, plane] = prompts, self._look(view)
 
-        def arrived(found: tuple[Mask, float]) -> None:
-            if plane in item.prompts and document.set_mask(item, plane, *found):
-                self.segmented.emit(found[0])
+        def arrived(answer: Answer) -> None:
+            if document.answer(item.uid, plane, answer):
+                self.answered.emit(answer.mask)
 
         self._submit(
-            (item, plane),
+            (item.uid, plane),
             f"Segmenting object {item.id}",
             lambda: self._segmenter.segment(view, prompts),
             arrived,
@@ -148,7 +185,7 @@ class Work:
 
     def _on_no_model(self, error: Exception) -> None:
         if not self.models.ready:
-            self._seen.clear()
+            self._asked.clear()
         self.failed.emit(error)
 
     def _tell(self, sentence: str, device: str) -> None:

@@ -31,7 +31,7 @@ def test_default_keys_are_free_where_they_are_needed(on_coins: Controller) -> No
             assert not ours & {str(key) for key in bound}, name
 
 
-@pytest.mark.parametrize("active", ["coins", "coins: points", "coins: boxes", "coins: objects"])
+@pytest.mark.parametrize("active", ["coins", "coins: points", "coins: shapes", "coins: objects"])
 def test_accepting_works_whichever_layer_is_active(
     on_coins: Controller, canvas: Canvas, centres, active: str
 ) -> None:

@@ -32,7 +32,7 @@ def test_a_click_becomes_the_object_under_it(
 
 def test_choosing_an_image_prepares_its_layers(on_coins: Controller) -> None:
     layers = on_coins.viewer.layers
-    assert [layer.name for layer in layers] == ["coins", "coins: boxes", "coins: points"]
+    assert [layer.name for layer in layers] == ["coins", "coins: shapes", "coins: points"]
     assert layers.selection.active is on_coins.session.prompts.points
     assert on_coins.tool == "positive"
     assert "Click an object" in on_coins.status
@@ -92,7 +92,7 @@ def test_a_new_box_replaces_the_one_before(on_coins: Controller, canvas: Canvas,
     for at in (centres[3], centres[12]):
         canvas.drag(on_coins.image, np.subtract(at, 25), np.add(at, 25))
         settle(on_coins)
-    assert len(on_coins.session.prompts.boxes.data) == 1
+    assert len(on_coins.session.prompts.shapes.data) == 1
     assert iou(on_coins.labels > 0, coin(true_coins, centres[12])) > 0.7
 
 
@@ -101,7 +101,7 @@ def test_a_box_can_be_moved(on_coins: Controller, canvas: Canvas, centres, true_
     start, stop = centres[3], centres[12]
     canvas.drag(on_coins.image, np.subtract(start, 25), np.add(start, 25))
     settle(on_coins)
-    on_coins.session.prompts.boxes.mode = "select"
+    on_coins.session.prompts.shapes.mode = "select"
     assert on_coins.tool == ""
     canvas.drag(on_coins.image, start, stop)
     settle(on_coins)
@@ -113,7 +113,7 @@ def test_a_box_can_be_resized(on_coins: Controller, canvas: Canvas, centres) -> 
     on_coins.set_tool("box")
     at = np.asarray(centres[3])
     canvas.drag(on_coins.image, at - 15, at + 15)
-    on_coins.session.prompts.boxes.mode = "direct"
+    on_coins.session.prompts.shapes.mode = "direct"
     canvas.drag(on_coins.image, at + 15, at + 30)
     settle(on_coins)
     (prompts,) = on_coins.session.document.current.prompts.values()
@@ -124,7 +124,7 @@ def test_a_click_with_the_box_tool_draws_nothing(on_coins: Controller, canvas: C
     on_coins.set_tool("box")
     canvas.click(on_coins.image, centres[3])
     settle(on_coins)
-    assert len(on_coins.session.prompts.boxes.data) == 0
+    assert len(on_coins.session.prompts.shapes.data) == 0
     assert on_coins.session.document.current.is_empty
     assert not on_coins.labels.any()
 

@@ -111,7 +111,7 @@ def state(controller: Controller) -> dict[str, object]:
         "layers": list(controller.viewer.layers),
         "current": controller.session.document.current.id,
         "points": prompts.points.data.tolist(),
-        "boxes": [box.tolist() for box in prompts.boxes.data],
+        "boxes": [box.tolist() for box in prompts.shapes.data],
         "accepted": (controller.result_layer.data == 1).tobytes(),
     }
 

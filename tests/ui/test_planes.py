@@ -49,7 +49,7 @@ def test_moving_the_image_moves_the_prompts_with_it(session, coins) -> None:
     controller = session(coins)
     controller.image.translate = (7, 8)
     controller.image.scale = (2, 3)
-    for layer in (controller.session.prompts.points, controller.session.prompts.boxes):
+    for layer in (controller.session.prompts.points, controller.session.prompts.shapes):
         np.testing.assert_array_equal(layer.translate, (7, 8))
         np.testing.assert_array_equal(layer.scale, (2, 3))
 

@@ -1,0 +1,98 @@
+"""A document and the layers that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from napari_sam.annotation import Document
+from napari_sam.annotation.importing import drafts_of_labels
+from napari_sam.ui.layers import result_layer
+from napari_sam.ui.painting import Canvas
+from napari_sam.ui.plane import image_shape
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+__all__ = ["Result"]
+
+
+class Result:
+    """The objects of one image, and the Labels layers that show them.
+
+    Objects that are segmented after the user went on to another image or layer still arrive here.
+
+    Parameters
+    ----------
+    image : napari.layers.Image
+    labels : napari.layers.Labels, optional
+        An existing layer of the image's shape, whose labels become objects; if not given, one is made when
+        the first object needs it.
+    document : Document, optional
+        To go on with; its objects are in `labels` already if that is given.
+    """
+
+    def __init__(self, image: Image, labels: Labels | None = None, document: Document | None = None) -> None:
+        self.document = Document(image_shape(image)) if document is None else document
+        self.canvas: Canvas | None = None
+        self.class_canvas: Canvas | None = None
+        self._made = labels is None
+        if labels is not None:
+            if document is None:
+                # What was there before is where the history begins.
+                self.document.add_objects(drafts_of_labels(labels.data), "Import labels", keep_ids=True)
+                self.document.history.clear()
+            self.canvas = Canvas(labels, self.document)
+
+    @property
+    def labels(self) -> Labels | None:
+        """The layer of objects, if there is one yet."""
+        return None if self.canvas is None else self.canvas.labels
+
+    @property
+    def class_labels(self) -> Labels | None:
+        """The layer of classes, if it was asked for."""
+        return None if self.class_canvas is None else self.class_canvas.labels
+
+    @property
+    def made_layers(self) -> list[Labels]:
+        """Those of the layers that are not the user's own."""
+        layers = [self.labels if self._made else None, self.class_labels]
+        return [layer for layer in layers if layer is not None]
+
+    def ensure_labels(self, viewer: ViewerModel, image: Image, above: Sequence[Layer]) -> Labels:
+        """The layer of objects, made now if there is none yet, below the layers that are to stay `above`."""
+        if self.canvas is None:
+            labels = result_layer(image)
+            _insert(viewer, labels, above)
+            self._made = True
+            self.canvas = Canvas(labels, self.document)
+            self.canvas.fill()
+        return self.canvas.labels
+
+    def show_classes(self, viewer: ViewerModel, image: Image, above: Sequence[Layer]) -> Labels:
+        """The layer of classes, made now if there is none."""
+        canvas = self.class_canvas
+        if canvas is not None and canvas.labels not in viewer.layers:
+            canvas.close()
+            canvas = None
+        if canvas is None:
+            labels = result_layer(image, "classes")
+            _insert(viewer, labels, above)
+            labels.editable = False
+            canvas = self.class_canvas = Canvas(labels, self.document, classes=True)
+            canvas.fill()
+        return canvas.labels
+
+    def hide(self) -> None:
+        """The layer of objects is gone; the objects stay."""
+        if self.canvas is not None:
+            self.canvas.close()
+            self.canvas = None
+
+
+def _insert(viewer: ViewerModel, labels: Labels, above: Sequence[Layer]) -> None:
+    active = viewer.layers.selection.active
+    viewer.layers.insert(min(map(viewer.layers.index, above), default=len(viewer.layers)), labels)
+    viewer.layers.selection.active = active
