@@ -18,16 +18,43 @@ from psygnal import Signal
 if TYPE_CHECKING:
     from napari_sam.ui.controller import Controller
 
-__all__ = ["ACCEPT", "BOX", "POLARITY", "REJECT", "keys"]
+__all__ = [
+    "ACCEPT",
+    "BOX",
+    "CANDIDATE",
+    "LASSO",
+    "POLARITY",
+    "REDO",
+    "REJECT",
+    "SCRIBBLE",
+    "UNDO",
+    "keys",
+]
 
 ACCEPT, REJECT = "napari-sam:accept_object", "napari-sam:reject_object"
+UNDO, REDO = "napari-sam:undo", "napari-sam:redo"
 POLARITY, BOX = "napari-sam:toggle_polarity", "napari-sam:toggle_box"
+SCRIBBLE, LASSO = "napari-sam:toggle_scribble", "napari-sam:toggle_lasso"
+CANDIDATE = "napari-sam:next_candidate"
+PREVIEW = "napari-sam:toggle_preview"
 
 
 class _Action(NamedTuple):
     run: Callable[[Controller], None]
     description: str
     keys: tuple[str, ...]
+
+
+def _toggle_preview(controller: Controller) -> None:
+    controller.preview = not controller.preview
+
+
+def _class_action(number: int) -> _Action:
+    return _Action(
+        lambda controller: controller.choose_class(number),
+        f"Segment Anything: class {number} for the current object and those that follow",
+        (str(number),),
+    )
 
 
 _ACTIONS = {
@@ -41,6 +68,16 @@ _ACTIONS = {
         "Segment Anything: reject the object, clear its mask and prompts",
         ("Shift-Delete", "Shift-Backspace"),
     ),
+    UNDO: _Action(
+        lambda controller: controller.undo(),
+        "Segment Anything: undo",
+        ("Control-Z",),
+    ),
+    REDO: _Action(
+        lambda controller: controller.redo(),
+        "Segment Anything: redo",
+        ("Control-Shift-Z",),
+    ),
     POLARITY: _Action(
         lambda controller: controller.toggle_polarity(),
         "Segment Anything: switch between points on the object and on the background",
@@ -51,6 +88,27 @@ _ACTIONS = {
         "Segment Anything: switch between points and boxes",
         ("W",),
     ),
+    SCRIBBLE: _Action(
+        lambda controller: controller.toggle_tool("scribble"),
+        "Segment Anything: switch between points and scribbles",
+        ("U",),
+    ),
+    LASSO: _Action(
+        lambda controller: controller.toggle_tool("lasso"),
+        "Segment Anything: switch between points and the lasso",
+        ("O",),
+    ),
+    CANDIDATE: _Action(
+        lambda controller: controller.next_candidate(),
+        "Segment Anything: the next mask that the click may mean",
+        ("C",),
+    ),
+    PREVIEW: _Action(
+        _toggle_preview,
+        "Segment Anything: switch the preview under the mouse on or off",
+        ("H",),
+    ),
+    **{f"napari-sam:class_{number}": _class_action(number) for number in range(1, 10)},
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_sam.annotation import SamObject, Source
 from napari_sam.errors import DownloadCancelled, ImageError, NapariSamError, PromptError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
@@ -22,16 +24,19 @@ from napari_sam.ui import coordinates, status
 from napari_sam.ui.deciding import Deciding
 from napari_sam.ui.hovering import Hovering
 from napari_sam.ui.layers import NEGATIVE, POSITIVE, refusal, unwrap
+from napari_sam.ui.many import prompts_from
 from napari_sam.ui.prompt_layers import DRAWING_MODES
 from napari_sam.ui.result import Result
 from napari_sam.ui.segmenter import Loaded, ModelChoice
 from napari_sam.ui.session import Session
 from napari_sam.ui.switching import ModelSwitch
+from napari_sam.ui.viewing import bring_into_view
 from napari_sam.ui.work import Work
 
 if TYPE_CHECKING:
     import napari
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
 __all__ = ["Controller"]
 
@@ -339,6 +344,60 @@ class Controller(Deciding):
         self.session.end_gesture()
         return self.session, where
 
+    # Many objects
+
+    def segment_each(self, layer: Layer) -> None:
+        """Make one object for each point, each shape's box, or each label of another layer, in one step."""
+        layer = unwrap(layer)
+        self._catch_up()
+        session = self.session
+        if session is None:
+            return
+        self._notice = ""
+        try:
+            many = prompts_from(layer, session)
+        except PromptError as error:
+            self._tell(str(error))
+            return
+        document = session.document
+
+        def arrived(drafts: list[SamObject]) -> None:
+            document.add_objects(
+                [replace(draft, class_id=document.new_class) for draft in drafts], f"Segment {many.what}"
+            )
+            missing = many.number - len(drafts)
+            nothing = f"The model found nothing for {missing} of {many.what}." if missing else ""
+            self._notice = " ".join(sentence for sentence in (many.skipped, nothing) if sentence)
+            self.changed.emit()
+
+        source = Source.IMPORTED if isinstance(layer, Labels) else Source.CLICKED
+        self._work.segment_many(session, many.prompts, source, arrived)
+
+    def show_objects(self, uids: Sequence[int]) -> None:
+        """Bring objects into view."""
+        session = self.session
+        items = [] if session is None else [i for uid in uids if (i := session.document.get(uid)) is not None]
+        if session is not None and items:
+            bring_into_view(self.viewer, session, items)
+
+    @property
+    def classes_shown(self) -> bool:
+        """Whether classes are shown instead of objects."""
+        labels = None if self.session is None else self.session.result.class_labels
+        return labels is not None and labels in self.viewer.layers and labels.visible
+
+    def show_classes(self, shown: bool) -> None:
+        """Show a layer of classes instead of that of objects, or the other way round."""
+        if self.session is None:
+            return
+        objects = self.session.ensure_labels()
+        if shown:
+            self.session.ensure_class_labels().visible = True
+        elif (labels := self.session.result.class_labels) is not None:
+            labels.visible = False
+        objects.visible = not shown
+        self.changed.emit()
+
     # Results
 
     @property
@@ -410,11 +469,13 @@ class Controller(Deciding):
         if self.session is None or layer is None:
             return False
         result = self.session.result
-        shown = layer is result.labels or layer is result.class_labels or layer is self.image
-        return shown or layer in self.session.prompts or self.is_preview(layer)
+        shown = layer is result.labels or layer is self.image
+        return shown or layer in self.session.prompts or self.only_shows(layer)
 
-    def is_preview(self, layer: object) -> bool:
-        """Whether a layer only shows what a click would give."""
+    def only_shows(self, layer: object) -> bool:
+        """Whether a layer is a view: of what a click would give, or of classes."""
+        if self.session is not None and layer is not None and layer is self.session.result.class_labels:
+            return True
         return self._hovering is not None and self._hovering.layer.owns(layer)
 
     @property

@@ -156,6 +156,14 @@ class Deciding:
                 chosen = [document.current.uid] if document.current.uid in document else []
             document.set_class(chosen, class_id)
 
+    def choose_class(self, position: int) -> None:
+        """Give the current object, and those that follow, the class at a position in the list, from 1 on."""
+        classes = () if self.session is None else self.session.document.classes
+        if position > len(classes):
+            self._tell(f"There is no class {position} yet: type a name in the widget to make one.")
+        else:
+            self.set_class(classes[position - 1].id)
+
     def set_overwrite(self, overwrite: bool) -> None:
         """Whether new objects take pixels from those that are there."""
         if self.session is not None:

@@ -46,6 +46,9 @@ class Canvas:
         if not classes:
             labels.events.paint.connect(self._on_paint)
             labels.events.data.connect(self._on_data)
+            # napari's undo knows nothing of objects; a layer's own keys come before those of the viewer.
+            labels.bind_key("Control-Z", lambda _: document.undo(), overwrite=True)
+            labels.bind_key("Control-Shift-Z", lambda _: document.redo(), overwrite=True)
 
     def close(self) -> None:
         """Follow neither the document nor the layer any more."""
@@ -53,6 +56,8 @@ class Canvas:
         if not self._classes:
             self.labels.events.paint.disconnect(self._on_paint)
             self.labels.events.data.disconnect(self._on_data)
+            for key in ("Control-Z", "Control-Shift-Z"):
+                self.labels.bind_key(key, None, overwrite=True)
 
     @property
     def greatest_id(self) -> int:

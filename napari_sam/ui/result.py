@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_sam.annotation import Document
+from napari_sam.annotation import Changes, Document, Key
 from napari_sam.annotation.importing import drafts_of_labels
+from napari_sam.ui.classes import class_colormap
 from napari_sam.ui.layers import result_layer
 from napari_sam.ui.painting import Canvas
 from napari_sam.ui.plane import image_shape
@@ -38,6 +39,7 @@ class Result:
         self.canvas: Canvas | None = None
         self.class_canvas: Canvas | None = None
         self._made = labels is None
+        self.document.changed.connect(self._on_document)
         if labels is not None:
             if document is None:
                 # What was there before is where the history begins.
@@ -71,7 +73,7 @@ class Result:
             self.canvas.fill()
         return self.canvas.labels
 
-    def show_classes(self, viewer: ViewerModel, image: Image, above: Sequence[Layer]) -> Labels:
+    def ensure_class_labels(self, viewer: ViewerModel, image: Image, above: Sequence[Layer]) -> Labels:
         """The layer of classes, made now if there is none."""
         canvas = self.class_canvas
         if canvas is not None and canvas.labels not in viewer.layers:
@@ -80,10 +82,19 @@ class Result:
         if canvas is None:
             labels = result_layer(image, "classes")
             _insert(viewer, labels, above)
-            labels.editable = False
             canvas = self.class_canvas = Canvas(labels, self.document, classes=True)
             canvas.fill()
+            labels.editable = False
+            self._colour_classes()
         return canvas.labels
+
+    def _colour_classes(self) -> None:
+        if self.class_canvas is not None:
+            self.class_canvas.labels.colormap = class_colormap(self.document.classes)
+
+    def _on_document(self, changes: Changes) -> None:
+        if Key.CLASSES in changes.keys:
+            self._colour_classes()
 
     def hide(self) -> None:
         """The layer of objects is gone; the objects stay."""

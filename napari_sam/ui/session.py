@@ -170,6 +170,11 @@ class Session:
         """The result layer, made now if there is none yet."""
         return self.result.ensure_labels(self.viewer, self.image, (self.prompts.shapes, self.prompts.points))
 
+    def ensure_class_labels(self) -> Labels:
+        """The layer of classes, made now if there is none."""
+        above = self.prompts.shapes, self.prompts.points
+        return self.result.ensure_class_labels(self.viewer, self.image, above)
+
     def _on_document(self, changes: Changes) -> None:
         if self.result.labels is None and changes.regions and self.image in self.viewer.layers:
             self.ensure_labels()  # shows all objects

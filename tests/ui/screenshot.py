@@ -24,7 +24,7 @@ def main(path: str) -> None:
     viewer.window.resize(1360, 860)
     widget = SegmentWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Segment (napari-sam)", area="right")
-    widget.sample_button.click()
+    widget.source.sample_button.click()
     QTest.qWait(200)
     viewer.reset_view()
     controller, canvas = widget.controller, Canvas(viewer)

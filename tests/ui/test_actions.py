@@ -62,7 +62,7 @@ def test_keys_come_and_go_with_the_widget(viewer, open_widget, coins) -> None:
     for _ in range(2):
         widget = open_widget()
         assert keys.text(ACCEPT) == "N"
-        assert "(N)" in widget.accept_button.text()
+        assert "(N)" in widget.current.accept_button.text()
         assert action_manager._shortcuts[ACCEPT]
         viewer.window.remove_dock_widget(widget)
         assert keys.text(ACCEPT) == ""

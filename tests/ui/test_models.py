@@ -79,7 +79,7 @@ def publish(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 def pick(widget: SegmentWidget, text: str) -> None:
     """What a click on a line of the list of models does."""
-    combo = widget.model_combo
+    combo = widget.source.model_combo
     combo._fill()  # the zoo has changed since the widget was opened
     index = combo.findText(text)
     assert index >= 0
@@ -91,7 +91,7 @@ def arrives(widget: SegmentWidget) -> None:
     """Wait until some of the download is there."""
     models = widget.controller.models
     until(lambda: models.download is not None and models.download.done >= SOME)
-    until(lambda: widget.download_row._latest[0] == models.download)
+    until(lambda: widget.source.download_row._latest[0] == models.download)
 
 
 def work(controller: Controller, centres: list[tuple[float, float]]) -> dict[str, object]:
@@ -136,15 +136,15 @@ def test_a_download_goes_on_behind_the_work(publish, widget, centres) -> None:
     bars = set(progress._all_instances)
     pick(widget, "large")
     arrives(widget)
-    assert widget.download_row.isVisible()
+    assert widget.source.download_row.isVisible()
     whole = size_in_words(len(server.content))
     assert (
-        widget.download_row.label.text() == f"Downloading large: 6 MB of {whole}. Until then, nano segments."
+        widget.source.download_row.label.text() == f"Downloading large: 6 MB of {whole}. Until then, nano segments."
     )
-    assert widget.model_combo.currentText() == "large"
+    assert widget.source.model_combo.currentText() == "large"
     (bar,) = set(progress._all_instances) - bars
     assert bar.desc.startswith("Downloading large")
-    assert (bar.n, bar.total) == (widget.download_row.bar.value(), len(server.content) // 1000)
+    assert (bar.n, bar.total) == (widget.source.download_row.bar.value(), len(server.content) // 1000)
 
     # The model before is at work meanwhile.
     controller.accept()
@@ -161,14 +161,14 @@ def test_a_download_goes_on_behind_the_work(publish, widget, centres) -> None:
     server.released.set()
     settle(controller)
     assert controller.models.choice.name == "large"
-    assert not widget.download_row.isVisible()
+    assert not widget.source.download_row.isVisible()
     assert set(progress._all_instances) == bars
     assert state(controller) == before
     assert area(controller) == small
     assert area(controller, 3) > 0
     assert area(controller, 3) != third
     assert store.find("large") is not None
-    assert "large on cpu" in widget.count_label.text()
+    assert "large on cpu" in widget.objects.count_label.text()
 
 
 def test_a_cancelled_download_goes_on_next_time(publish, widget, centres, folder) -> None:
@@ -177,10 +177,10 @@ def test_a_cancelled_download_goes_on_next_time(publish, widget, centres, folder
     before = work(controller, centres)
     pick(widget, "large")
     arrives(widget)
-    widget.download_row.button.click()
-    assert not widget.download_row.isVisible()
+    widget.source.download_row.button.click()
+    assert not widget.source.download_row.isVisible()
     assert "was cancelled" in controller.status
-    assert widget.model_combo.currentText() == "nano"
+    assert widget.source.model_combo.currentText() == "nano"
     settle(controller)
     # The server still hangs, and never came to the end.
     until(lambda: not downloading(controller))
@@ -207,7 +207,7 @@ def test_a_model_that_is_not_to_be_had_leaves_the_old_one(publish, widget, centr
         controller.wait(PATIENCE)
     assert "404" in controller.status
     assert len(notification_manager.records) == known + 1
-    assert widget.model_combo.currentText() == "nano"
+    assert widget.source.model_combo.currentText() == "nano"
 
     broken = tmp_path / "broken.pth"
     broken.write_text("no weights")
@@ -228,13 +228,13 @@ def test_a_checkpoint_of_ones_own(widget, centres, checkpoint, monkeypatch) -> N
     small = area(controller)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("", ""))
     pick(widget, "Open checkpoint…")
-    assert widget.model_combo.currentText() == "nano"
+    assert widget.source.model_combo.currentText() == "nano"
     assert not controller.models.busy
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(checkpoint), ""))
     pick(widget, "Open checkpoint…")
     settle(controller)
-    assert widget.model_combo.currentText() == "mine.pth"
-    assert str(checkpoint) in widget.model_combo.toolTip()
+    assert widget.source.model_combo.currentText() == "mine.pth"
+    assert str(checkpoint) in widget.source.model_combo.toolTip()
     assert state(controller) == before
     assert area(controller) > small
     pick(widget, "nano")
@@ -246,7 +246,7 @@ def test_another_device_keeps_everything(widget, centres) -> None:
     controller = widget.controller
     before = work(controller, centres)
     size = area(controller)
-    combo = widget.device_combo
+    combo = widget.source.device_combo
     assert [combo.itemText(i) for i in range(combo.count())][:1] == ["auto"]
     first = controller._work._segmenter._model
     combo.setCurrentText("cpu")

@@ -45,20 +45,20 @@ def segmented(controller: Controller, canvas: Canvas, at) -> np.ndarray:
 def test_no_layers_at_all(viewer, open_widget, coins) -> None:
     widget = open_widget()
     assert "Open an image" in widget.controller.status
-    assert widget.sample_button.isVisible()
-    assert not widget.accept_button.isEnabled()
+    assert widget.source.sample_button.isVisible()
+    assert not widget.current.accept_button.isEnabled()
     widget.controller.accept()
     widget.controller.reject()
     widget.controller.set_tool("box")
     with pytest.raises(ImageError, match="No image is chosen"):
         widget.controller.add_point((1, 1))
-    widget.sample_button.click()
+    widget.source.sample_button.click()
     turn()
     settle(widget.controller)
     assert widget.controller.image is viewer.layers["coins"]
     assert widget.controller.tool == "positive"
-    assert not widget.sample_button.isVisible()
-    assert "Click an object" in widget.status_label.text()
+    assert not widget.source.sample_button.isVisible()
+    assert "Click an object" in widget.current.status_label.text()
 
 
 def test_removing_the_image_ends_its_session(on_coins: Controller, canvas: Canvas, centres) -> None:

@@ -1,0 +1,134 @@
+"""The part of the widget for all objects: their table, and what is done with many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Labels, Points, Shapes
+from qtpy.QtWidgets import QLabel, QMenu, QWidget
+
+from napari_sam.annotation import Changes, Key, SamObject
+from napari_sam.ui.object_table import ObjectTable, Row
+from napari_sam.ui.parts import button, panel, row
+
+if TYPE_CHECKING:
+    from napari_sam.annotation import Document
+    from napari_sam.ui.controller import Controller
+
+__all__ = ["ObjectsPanel"]
+
+
+class ObjectsPanel(QWidget):
+    """The objects of the image that is being segmented.
+
+    Parameters
+    ----------
+    controller : Controller
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self._document: Document | None = None
+        self.table = ObjectTable()
+        self.table.picked.connect(controller.show_objects)
+        self.table.opened.connect(controller.open_object)
+        self.table.delete_asked.connect(controller.delete_objects)
+        self.table.merge_asked.connect(controller.merge_objects)
+        self.table.split_asked.connect(controller.split_object)
+        self.each_button = button(
+            "Segment each…", "Make an object of each point, box or label of another layer."
+        )
+        self.each_menu = QMenu(self.each_button)
+        self.each_menu.aboutToShow.connect(self._fill_each_menu)
+        self.each_button.setMenu(self.each_menu)
+        self.classes_button = button(
+            "Show classes",
+            "Show a layer of classes instead of that of objects, or the objects again.",
+        )
+        self.classes_button.setCheckable(True)
+        self.classes_button.clicked.connect(controller.show_classes)
+        self.save_button = button("Save…", "Save objects, prompts, classes and scores in one file.")
+        self.open_button = button("Open…", "Open an annotation that was saved.")
+        self.count_label = QLabel()
+        self.count_label.setEnabled(False)
+        layout = panel(self, "Objects")
+        layout.addWidget(self.table, 1)
+        layout.addLayout(row(self.each_button, self.classes_button))
+        layout.addLayout(row(self.save_button, self.open_button))
+        layout.addWidget(self.count_label)
+
+    def close_panel(self) -> None:
+        """Stop listening."""
+        self._follow(None)
+
+    def refresh(self) -> None:
+        """Show what the controller says."""
+        session = self._controller.session
+        self._follow(None if session is None else session.document)
+        for made in (self.each_button, self.classes_button, self.save_button, self.open_button):
+            made.setEnabled(session is not None)
+        self.classes_button.setChecked(self._controller.classes_shown)
+        objects = [] if self._document is None else self._document.objects
+        accepted = sum(item.accepted for item in objects)
+        models = self._controller.models
+        where = f" on {self._controller.device}" if self._controller.device else ""
+        self.count_label.setText(f"{accepted} accepted  ·  {models.choice.label}{where}")
+
+    def _follow(self, document: Document | None) -> None:
+        if document is self._document:
+            return
+        if self._document is not None:
+            self._document.changed.disconnect(self._on_document)
+        self._document = document
+        if document is not None:
+            document.changed.connect(self._on_document)
+        self.table.set_rows([] if document is None else self._rows(document.objects))
+
+    def _on_document(self, changes: Changes) -> None:
+        document = self._document
+        if document is None:
+            return
+        if Key.CLASSES in changes.keys:
+            self.table.set_rows(self._rows(document.objects))
+            return
+        touched = set(changes.before)
+        if changes.keys:
+            touched.add(document.current.uid)
+        here = [item for uid in touched if (item := document.get(uid)) is not None]
+        self.table.update_rows(self._rows(here), [uid for uid in touched if uid not in document])
+
+    def _rows(self, items: Iterable[SamObject]) -> list[Row]:
+        document = self._document
+        if document is None:
+            return []
+        names = {one.id: one.name for one in document.classes}
+        labels = self._controller.result_layer
+        current = document.current.uid
+        rows = []
+        for item in items:
+            colour = None if labels is None else labels.get_color(item.id)
+            rgba = (0.5, 0.5, 0.5, 1.0) if colour is None else tuple(float(c) for c in np.ravel(colour))
+            state = "accepted" if item.accepted else ("current" if item.uid == current else "open")
+            name = names.get(item.class_id, "")
+            rows.append(Row(item.uid, item.id, name, rgba, item.area, item.score, str(item.source), state))  # type: ignore[arg-type]
+        return rows
+
+    def _fill_each_menu(self) -> None:
+        self.each_menu.clear()
+        layers = [
+            layer
+            for layer in reversed(self._controller.viewer.layers)
+            if isinstance(layer, Points | Shapes | Labels) and not self._controller.owns(layer)
+        ]
+        for layer in layers:
+            what = "point" if isinstance(layer, Points) else "box" if isinstance(layer, Shapes) else "label"
+            action = self.each_menu.addAction(f"{what} of “{layer.name}”")
+            if action is not None:
+                action.triggered.connect(lambda _=False, layer=layer: self._controller.segment_each(layer))
+        if not layers:
+            action = self.each_menu.addAction("Add a Points, Shapes or Labels layer first")
+            if action is not None:
+                action.setEnabled(False)
