@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qtpy.QtCore import QEvent, QPoint, Qt
-from qtpy.QtGui import QGuiApplication, QIcon
+from qtpy.QtGui import QContextMenuEvent, QGuiApplication, QIcon
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QMenu, QWidget
 
 from napari_sam.ui.object_table import ObjectTable, Row
 
@@ -238,8 +238,11 @@ def test_the_menu_does_what_it_says(table: ObjectTable, heard: Heard) -> None:
 
 def test_the_right_button_opens_the_menu(table: ObjectTable) -> None:
     table.set_rows([row(i) for i in range(1, 6)])
-    table.view.customContextMenuRequested.emit(centre(table, 2))
-    (menu,) = (one for one in QApplication.topLevelWidgets() if one.isVisible() and one is not table)
+    viewport, spot = table.view.viewport(), centre(table, 2)
+    event = QContextMenuEvent(QContextMenuEvent.Reason.Mouse, spot, viewport.mapToGlobal(spot))
+    QApplication.sendEvent(viewport, event)
+    menu = QApplication.activePopupWidget()
+    assert isinstance(menu, QMenu)
     assert menu.actions()[0].text() == "Open"
     menu.close()
 
