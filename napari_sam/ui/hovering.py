@@ -61,7 +61,14 @@ class Hovering:
         if prompts is None:
             self._deliver(None, positive)
             return
-        self._work.preview(session, plane, prompts, lambda mask: self._deliver(mask, positive))
+        asked_of = session.document.current
+        self._work.preview(
+            session,
+            plane,
+            prompts,
+            # A click that came meanwhile makes the answer one to an old question.
+            lambda mask: self._deliver(mask if session.document.current == asked_of else None, positive),
+        )
 
     def _prompts(self, plane: Plane, at: NDArray[np.float64], positive: bool) -> Prompts | None:
         """What the prompts would be after a click; None if they would select nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qtpy.QtCore import QPointF, QSize, Qt
+from qtpy.QtCore import QPointF, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap, QPolygonF
 from qtpy.QtWidgets import (
     QComboBox,
@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -51,16 +50,30 @@ def button(text: str, tip: str = "") -> QPushButton:
     return made
 
 
-def tool_button(text: str, sign: str) -> QToolButton:
-    """A checkable button with a picture above its name."""
-    made = QToolButton()
-    made.setText(text)
-    made.setIcon(tool_icon(sign))
-    made.setIconSize(QSize(20, 20))
+def tool_button(text: str, sign: str) -> QPushButton:
+    """A checkable button with a picture above its name.
+
+    A push button, since those are what napari's themes show as checked.
+    """
+    made = button("")
     made.setCheckable(True)
-    made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    made.setAccessibleName(text)
+    made.setSizePolicy(QSizePolicy.Policy.MinimumExpanding, QSizePolicy.Policy.Fixed)
+    layout = QVBoxLayout(made)
+    layout.setContentsMargins(2, 3, 2, 2)
+    layout.setSpacing(1)
+    picture, name = QLabel(), QLabel(text)
+    picture.setPixmap(tool_icon(sign).pixmap(20, 20))
+    font = name.font()
+    font.setPointSizeF(font.pointSizeF() * 0.85)
+    name.setFont(font)
+    for label in (picture, name):
+        label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        label.setStyleSheet("background: transparent")
+        layout.addWidget(label)
+    made.setFixedHeight(layout.sizeHint().height())
+    made.setMinimumWidth(layout.sizeHint().width())
     return made
 
 
