@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
 
-__all__ = ["check_output", "open_atomic", "read_plane", "write_labels"]
+__all__ = ["check_output", "open_atomic", "read_image", "read_plane", "write_labels"]
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 _TIFF = (".tif", ".tiff")
@@ -39,16 +39,7 @@ def read_plane(path: str | os.PathLike[str], plane: Sequence[int] = ()) -> NDArr
         If the file is missing or not an image, or `plane` does not choose one plane of it.
     """
     source = Path(path)
-    if not source.is_file():
-        raise ImageError(f"There is no image file {source}: check the path.")
-    try:
-        array, colour = _read(source)
-    # Decoders raise anything on damaged files: ValueError, SyntaxError, struct.error, KeyError, ...
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ImageError(
-            f"{source} cannot be read as an image ({reason or type(error).__name__})."
-        ) from error
+    array, colour = read_image(source)
     leading = array.shape[: max(0, array.ndim - (3 if colour else 2))]
     if len(plane) != len(leading):
         if not leading:
@@ -64,6 +55,39 @@ def read_plane(path: str | os.PathLike[str], plane: Sequence[int] = ()) -> NDArr
                 f"choose 0 to {length - 1}."
             )
     return np.array(array[tuple(plane)])
+
+
+def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[Any], bool]:
+    """Read an image file, with all its planes.
+
+    Parameters
+    ----------
+    path : path
+        NPY, TIFF (with all its pages as one array), or what scikit-image reads: PNG, JPEG, ...
+
+    Returns
+    -------
+    array : ndarray
+        Uncompressed stacks are read from the file where they are used.
+    colour : bool
+        Whether the last axis is colour.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing or not an image.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise ImageError(f"There is no image file {source}: check the path.")
+    try:
+        return _read(source)
+    # Decoders raise anything on damaged files: ValueError, SyntaxError, struct.error, KeyError, ...
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ImageError(
+            f"{source} cannot be read as an image ({reason or type(error).__name__})."
+        ) from error
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -98,7 +122,7 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], *, force: b
     ----------
     path : path
         PNG, TIFF or NPY, by its suffix.
-    labels : ndarray of int, shape (H, W)
+    labels : ndarray of int, shape (..., H, W)
     force : bool
         Replace an existing file.
 
@@ -110,6 +134,12 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], *, force: b
     target = check_output(path, force=force)
     smallest = labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
     suffix = target.suffix.lower()
+    if labels.min(initial=0) < 0:
+        raise ImageError(
+            f"The id {labels.min()} is negative, which label images cannot hold: use ids from 1 on."
+        )
+    if suffix == ".png" and labels.ndim > 2:
+        raise ImageError("PNG holds a single plane: write TIFF or NPY.")
     if suffix == ".png" and smallest.dtype.itemsize > 2:
         raise ImageError(
             f"PNG holds ids up to 65535, these labels go to {smallest.max()}: write TIFF or NPY."
@@ -124,7 +154,14 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], *, force: b
         else:
             import tifffile
 
-            tifffile.imwrite(file, smallest, compression="zlib", metadata={"axes": "YX"})
+            tifffile.imwrite(
+                file,
+                smallest,
+                compression="zlib",
+                photometric="minisblack",  # three planes are not a colour image
+                # Which axes come before the last two is not known.
+                metadata={"axes": "Q" * (labels.ndim - 2) + "YX"},
+            )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,109 @@
+"""The planes of an image: what they are called, how large they are, and what a model sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.records import Look
+from napari_sam.errors import AnnotationError, ImageError
+from napari_sam.inference.image import as_rgb
+
+__all__ = ["Planes"]
+
+
+class Planes:
+    """An image of any number of axes, as planes.
+
+    Parameters
+    ----------
+    image : array_like
+        NumPy, dask, zarr, ...: a plane is read when it is needed.
+    rgb : bool, optional
+        Whether the last axis is colour; if not given, it is if there are at least three axes and the last one
+        has a length of 3 or 4.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        In pixels, without colours.
+
+    Raises
+    ------
+    ImageError
+        If there are no planes, or the last axis cannot be colour.
+
+    Examples
+    --------
+    >>> planes = Planes(np.zeros((5, 30, 40)))
+    >>> str(planes.named(-1)), str(planes.named((None, 7, None)))
+    ('[4, :, :]', '[:, 7, :]')
+    """
+
+    def __init__(self, image: Any, rgb: bool | None = None) -> None:
+        if not hasattr(image, "shape") or not hasattr(image, "dtype"):
+            image = np.asarray(image)
+        shape = tuple(int(n) for n in image.shape)
+        colour = len(shape) >= 3 and shape[-1] in (3, 4)
+        if rgb is True and not colour:
+            raise ImageError(f"An image of shape {shape} has no colours in its last axis: leave rgb away.")
+        self.rgb = colour if rgb is None else rgb
+        self.shape = shape[:-1] if self.rgb else shape
+        if len(self.shape) < 2 or 0 in shape:
+            raise ImageError(f"An image of shape {shape} has no planes to segment.")
+        self.image = image
+
+    def size(self, plane: Plane) -> tuple[int, int]:
+        """Height and width of a plane, in pixels."""
+        row, column = plane.axes
+        return self.shape[row], self.shape[column]
+
+    def pixels(self, plane: Plane, look: Look) -> NDArray[Any]:
+        """A plane as a model sees it: shape (H, W, 3)."""
+        return as_rgb(
+            np.asarray(self.image[plane.slices]), contrast_limits=look.contrast_limits, gamma=look.gamma
+        )
+
+    def named(self, plane: Plane | int | Sequence[int | None] | None) -> Plane:
+        """The plane that a user means.
+
+        Parameters
+        ----------
+        plane : Plane, int, sequence of (int or None), or None
+            Indices along the axes before the last two, negative ones counted from the end; or one entry per
+            axis of which two are None; or None for the only plane there is.
+
+        Raises
+        ------
+        AnnotationError
+            If there is no such plane, or more than one.
+        """
+        leading = self.shape[:-2]
+        if plane is None:
+            if any(n > 1 for n in leading):
+                raise AnnotationError(
+                    f"An image of shape {self.shape} has {int(np.prod(leading))} planes: "
+                    f"say which one, as plane={0 if len(leading) == 1 else (0,) * len(leading)}."
+                )
+            plane = (0,) * len(leading)
+        if isinstance(plane, Plane):
+            index = plane.index
+        else:
+            given = (plane,) if isinstance(plane, int | np.integer) else tuple(plane)
+            index = given if len(given) == len(self.shape) and None in given else (*given, None, None)
+        if len(index) != len(self.shape) or sum(i is None for i in index) != 2:
+            raise AnnotationError(
+                f"Plane {plane} does not choose a plane of an image of shape {self.shape}: "
+                f"give {len(leading)} indices, or one entry per axis, two of them None."
+            )
+        for at, length in zip(index, self.shape, strict=True):
+            if at is not None and not -length <= at < length:
+                raise AnnotationError(f"Plane {plane} lies outside an image of shape {self.shape}.")
+        # Modulo: the same plane has one name only.
+        return Plane(
+            tuple(None if at is None else int(at) % n for at, n in zip(index, self.shape, strict=True))
+        )

@@ -1,0 +1,114 @@
+"""An image and a model: the answers to prompts on any plane, without a viewer."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from napari_sam.annotation.asking import to_answer
+from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.planes import Planes
+from napari_sam.annotation.records import Answer, Look
+from napari_sam.inference.prompts import Prompts
+
+if TYPE_CHECKING:
+    from napari_sam.models.base import Embedding, PromptableModel
+
+__all__ = ["CACHE_BYTES", "Segmenter"]
+
+CACHE_BYTES = 512 * 2**20
+"""Memory for image embeddings: 512 MiB. The newest is kept whatever it needs."""
+
+
+class Segmenter:
+    """Answers of a model to prompts on planes of an image.
+
+    Parameters
+    ----------
+    planes : Planes
+    model : str, path or PromptableModel
+        A name or a checkpoint is loaded when it is first needed.
+    device : str
+        For a model that is loaded.
+    """
+
+    def __init__(
+        self, planes: Planes, model: str | os.PathLike[str] | PromptableModel, device: str = "auto"
+    ) -> None:
+        self.planes = planes
+        self.device = device
+        self.use(model)
+
+    def use(self, model: str | os.PathLike[str] | PromptableModel) -> None:
+        """Take another model."""
+        self._given = model
+        self._model: PromptableModel | None = None
+        self._embeddings: OrderedDict[tuple[Plane, Look], Embedding] = OrderedDict()
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        if isinstance(self._given, str | os.PathLike):
+            return os.fspath(self._given)
+        return self._given.name
+
+    @property
+    def loaded(self) -> PromptableModel | None:
+        """The model if it was needed already."""
+        return self._model
+
+    @property
+    def model(self) -> PromptableModel:
+        """The model.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be loaded.
+        DeviceError
+            If the device is not there.
+        """
+        if self._model is None:
+            if isinstance(self._given, str | os.PathLike):
+                from napari_sam.models import load_model
+
+                self._model = load_model(self._given, device=self.device)
+            else:
+                self._model = self._given
+        return self._model
+
+    def embedding(self, plane: Plane, look: Look) -> Embedding:
+        """The embedding of a plane, computed if it is not in memory."""
+        from napari_sam.inference.engine import encode
+        from napari_sam.inference.fallback import on_device_of
+
+        key = plane, look
+        held = self._embeddings.pop(key, None)
+        # The model may have left a device that failed.
+        embedding = (
+            encode(self.model, self.planes.pixels(plane, look))
+            if held is None
+            else on_device_of(self.model, held)
+        )
+        self._embeddings[key] = embedding
+        while len(self._embeddings) > 1 and sum(e.nbytes for e in self._embeddings.values()) > CACHE_BYTES:
+            self._embeddings.popitem(last=False)
+        return embedding
+
+    def answers(self, prompts: Sequence[Prompts], plane: Plane, look: Look) -> list[Answer]:
+        """What the model says to the prompts of any number of objects on a plane.
+
+        Raises
+        ------
+        NapariSamError
+            If the model cannot be loaded, the plane not be segmented, or the device fails.
+        """
+        from napari_sam.inference.engine import segment_all
+
+        segments = segment_all(self.model, self.embedding(plane, look), prompts)
+        return [
+            to_answer(segment, asked, self.model, look)
+            for segment, asked in zip(segments, prompts, strict=True)
+        ]
