@@ -90,7 +90,7 @@ class CurrentPanel(QWidget):
         self.status_label.setWordWrap(True)
         self.status_label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         # Room for the longer sentences, so that nothing jumps when the text changes.
-        self.status_label.setMinimumHeight(4 * self.fontMetrics().lineSpacing())
+        self.status_label.setMinimumHeight(3 * self.fontMetrics().lineSpacing())
         self.progress = QProgressBar()
         self.progress.setRange(0, 0)
         self.progress.setTextVisible(False)

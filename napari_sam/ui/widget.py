@@ -54,7 +54,7 @@ class SegmentWidget(QScrollArea):
         self.objects = ObjectsPanel(self.controller)
         inside = QWidget()
         layout = QVBoxLayout(inside)
-        layout.setSpacing(12)
+        layout.setSpacing(8)
         layout.addWidget(self.source)
         layout.addWidget(self.current)
         layout.addWidget(self.objects, 1)
