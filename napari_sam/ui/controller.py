@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -16,27 +15,23 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_sam.annotation import SamObject, Source
-from napari_sam.errors import DownloadCancelled, ImageError, NapariSamError, PromptError
+from napari_sam.errors import DownloadCancelled, ImageError, NapariSamError
 from napari_sam.inference.mask import Mask
-from napari_sam.inference.prompts import Prompts
-from napari_sam.ui import coordinates, status
+from napari_sam.ui import status
 from napari_sam.ui.deciding import Deciding
 from napari_sam.ui.hovering import Hovering
-from napari_sam.ui.layers import NEGATIVE, POSITIVE, refusal, unwrap
-from napari_sam.ui.many import prompts_from
-from napari_sam.ui.prompt_layers import DRAWING_MODES
+from napari_sam.ui.layers import refusal, unwrap
+from napari_sam.ui.overview import Overview
+from napari_sam.ui.prompting import Prompting
 from napari_sam.ui.result import Result
 from napari_sam.ui.segmenter import Loaded, ModelChoice
 from napari_sam.ui.session import Session
 from napari_sam.ui.switching import ModelSwitch
-from napari_sam.ui.viewing import bring_into_view
 from napari_sam.ui.work import Work
 
 if TYPE_CHECKING:
     import napari
     from napari.components import ViewerModel
-    from napari.layers import Layer
 
 __all__ = ["Controller"]
 
@@ -44,7 +39,7 @@ _SETTLE_MS = 120
 """A slider or contrast limits have to rest this long before the plane is embedded."""
 
 
-class Controller(Deciding):
+class Controller(Prompting, Deciding, Overview):
     """Connects one viewer, one image at a time, the document and the worker.
 
     Use it from the GUI's thread. :func:`napari_sam.annotate` makes one together with its widget.
@@ -186,35 +181,7 @@ class Controller(Deciding):
             session, self.session = self.session, None
             session.close(keep_layers=keep_layers)
 
-    # Tools
-
-    @property
-    def tool(self) -> str:
-        """What a click or a drag does now; "" if it does not prompt.
-
-        One of "positive", "negative", "box", "scribble", "lasso".
-        """
-        if self.session is None:
-            return ""
-        active, prompts = self.viewer.layers.selection.active, self.session.prompts
-        if active is prompts.points:
-            return prompts.polarity if prompts.points.mode == "add" else ""
-        modes = {mode: tool for tool, mode in DRAWING_MODES.items()}
-        return modes.get(str(prompts.shapes.mode), "") if active is prompts.shapes else ""
-
-    def set_tool(self, tool: str) -> None:
-        """Let clicks add a "positive" or a "negative" point, or drags draw a "box", "scribble" or "lasso"."""
-        if self.session is None:
-            return
-        prompts = self.session.prompts
-        if tool in DRAWING_MODES:
-            prompts.shapes.mode = DRAWING_MODES[tool]
-            self.viewer.layers.selection.active = prompts.shapes
-        else:
-            prompts.polarity = tool
-            prompts.points.mode = "add"
-            self.viewer.layers.selection.active = prompts.points
-        self.changed.emit()
+    # Results
 
     @property
     def preview(self) -> bool:
@@ -227,178 +194,6 @@ class Controller(Deciding):
         if self._hovering is not None:
             self._hovering.hover.enabled = value
         self.changed.emit()
-
-    def toggle_polarity(self) -> None:
-        """Let clicks, or scribbles, do the opposite: on the object or on the background."""
-        if self.session is None:
-            return
-        prompts, other = self.session.prompts, NEGATIVE
-        if prompts.polarity == NEGATIVE:
-            other = POSITIVE
-        if self.tool == "scribble":
-            prompts.polarity = other
-            self.changed.emit()
-        else:
-            self.set_tool(other)
-
-    def toggle_tool(self, tool: str) -> None:
-        """Go from points to a "box", "scribble" or "lasso", and back."""
-        if self.session is not None:
-            self.set_tool(self.session.prompts.polarity if self.tool == tool else tool)
-
-    # Prompting
-
-    def add_point(self, at: Sequence[float], positive: bool = True) -> None:
-        """Add a point prompt to the current object.
-
-        Parameters
-        ----------
-        at : sequence of float
-            Data coordinates (..., row, column) in pixels of the image, one number per axis.
-        positive : bool, default True
-            On the object, or on the background.
-
-        Raises
-        ------
-        ImageError
-            If no image is chosen, or the viewer shows no plane of it.
-        PromptError
-            If the point does not lie on the image.
-        """
-        session, where = self._on_image(np.asarray([at], dtype=float))
-        plane, size = session.plane_at(where[0])
-        Prompts.create(size, points=coordinates.to_xy(where, plane))
-        session.prompts.add_point(where[0], plane, positive)
-
-    def add_box(self, corner: Sequence[float], opposite: Sequence[float]) -> None:
-        """Add a box prompt to the current object; it replaces one that is on the same plane.
-
-        Parameters
-        ----------
-        corner, opposite : sequence of float
-            Two opposite corners in data coordinates (..., row, column), one number per axis.
-
-        Raises
-        ------
-        ImageError
-            If no image is chosen, or the viewer shows no plane of it.
-        PromptError
-            If the box has no area or does not lie on the image.
-        """
-        session, where = self._on_image(np.asarray([corner, opposite], dtype=float))
-        plane, size = session.plane_at(where.mean(axis=0))
-        box = coordinates.corners_to_box(where, plane)
-        Prompts.create(size, box=box)
-        session.prompts.add_shape("box", coordinates.box_to_corners(box, plane), plane)
-
-    def add_scribble(self, path: Sequence[Sequence[float]], positive: bool = True) -> None:
-        """Add a freehand line through the object, or through the background.
-
-        Parameters
-        ----------
-        path : sequence of sequence of float
-            At least two vertices in data coordinates (..., row, column), one number per axis.
-        positive : bool, default True
-            On the object, or on the background.
-
-        Raises
-        ------
-        ImageError
-            If no image is chosen, or the viewer shows no plane of it.
-        PromptError
-            If it does not lie on the image.
-        """
-        session, where = self._on_image(np.asarray(path, dtype=float))
-        plane, size = session.plane_at(where.mean(axis=0))
-        Prompts.create(size, scribbles=[(coordinates.to_xy(where, plane), int(positive))])
-        session.prompts.add_shape("scribble", where, plane, positive)
-
-    def add_lasso(self, vertices: Sequence[Sequence[float]]) -> None:
-        """Add a polygon drawn roughly around the object; it replaces one that is on the same plane.
-
-        Parameters
-        ----------
-        vertices : sequence of sequence of float
-            At least three, in data coordinates (..., row, column), one number per axis.
-
-        Raises
-        ------
-        ImageError
-            If no image is chosen, or the viewer shows no plane of it.
-        PromptError
-            If it has no area or does not lie on the image.
-        """
-        session, where = self._on_image(np.asarray(vertices, dtype=float))
-        plane, size = session.plane_at(where.mean(axis=0))
-        Prompts.create(size, lasso=coordinates.to_xy(where, plane))
-        session.prompts.add_shape("lasso", where, plane)
-
-    def _on_image(self, where: np.ndarray) -> tuple[Session, np.ndarray]:
-        if self.session is None:
-            raise ImageError("No image is chosen: call set_image with an image layer first.")
-        if where.shape[1:] != (self.session.image.ndim,):
-            raise PromptError(
-                f"A position in this image has {self.session.image.ndim} coordinates (..., row, column): "
-                f"{where.shape[-1]} were given."
-            )
-        self.session.end_gesture()
-        return self.session, where
-
-    # Many objects
-
-    def segment_each(self, layer: Layer) -> None:
-        """Make one object for each point, each shape's box, or each label of another layer, in one step."""
-        layer = unwrap(layer)
-        self._catch_up()
-        session = self.session
-        if session is None:
-            return
-        self._notice = ""
-        try:
-            many = prompts_from(layer, session)
-        except PromptError as error:
-            self._tell(str(error))
-            return
-        document = session.document
-
-        def arrived(drafts: list[SamObject]) -> None:
-            document.add_objects(
-                [replace(draft, class_id=document.new_class) for draft in drafts], f"Segment {many.what}"
-            )
-            missing = many.number - len(drafts)
-            nothing = f"The model found nothing for {missing} of {many.what}." if missing else ""
-            self._notice = " ".join(sentence for sentence in (many.skipped, nothing) if sentence)
-            self.changed.emit()
-
-        source = Source.IMPORTED if isinstance(layer, Labels) else Source.CLICKED
-        self._work.segment_many(session, many.prompts, source, arrived)
-
-    def show_objects(self, uids: Sequence[int]) -> None:
-        """Bring objects into view."""
-        session = self.session
-        items = [] if session is None else [i for uid in uids if (i := session.document.get(uid)) is not None]
-        if session is not None and items:
-            bring_into_view(self.viewer, session, items)
-
-    @property
-    def classes_shown(self) -> bool:
-        """Whether classes are shown instead of objects."""
-        labels = None if self.session is None else self.session.result.class_labels
-        return labels is not None and labels in self.viewer.layers and labels.visible
-
-    def show_classes(self, shown: bool) -> None:
-        """Show a layer of classes instead of that of objects, or the other way round."""
-        if self.session is None:
-            return
-        objects = self.session.ensure_labels()
-        if shown:
-            self.session.ensure_class_labels().visible = True
-        elif (labels := self.session.result.class_labels) is not None:
-            labels.visible = False
-        objects.visible = not shown
-        self.changed.emit()
-
-    # Results
 
     @property
     def labels(self) -> np.ndarray:

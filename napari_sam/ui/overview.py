@@ -1,0 +1,89 @@
+"""Many objects: made in one step, brought into view, shown by class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari.layers import Labels
+from psygnal import SignalInstance
+
+from napari_sam.annotation import SamObject, Source
+from napari_sam.errors import PromptError
+from napari_sam.ui.layers import unwrap
+from napari_sam.ui.many import prompts_from
+from napari_sam.ui.viewing import bring_into_view
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_sam.ui.session import Session
+    from napari_sam.ui.work import Work
+
+__all__ = ["Overview"]
+
+
+class Overview:
+    """The part of a controller for all objects of an image."""
+
+    viewer: ViewerModel
+    session: Session | None
+    changed: SignalInstance
+    _work: Work
+    _notice: str
+    _catch_up: Callable[[], None]
+    _tell: Callable[[str], None]
+
+    def segment_each(self, layer: Layer) -> None:
+        """Make one object for each point, each shape's box, or each label of another layer, in one step."""
+        layer = unwrap(layer)
+        self._catch_up()
+        session = self.session
+        if session is None:
+            return
+        self._notice = ""
+        try:
+            many = prompts_from(layer, session)
+        except PromptError as error:
+            self._tell(str(error))
+            return
+        document = session.document
+
+        def arrived(drafts: list[SamObject]) -> None:
+            document.add_objects(
+                [replace(draft, class_id=document.new_class) for draft in drafts], f"Segment {many.what}"
+            )
+            missing = many.number - len(drafts)
+            nothing = f"The model found nothing for {missing} of {many.what}." if missing else ""
+            self._notice = " ".join(sentence for sentence in (many.skipped, nothing) if sentence)
+            self.changed.emit()
+
+        source = Source.IMPORTED if isinstance(layer, Labels) else Source.CLICKED
+        self._work.segment_many(session, many.prompts, source, arrived)
+
+    def show_objects(self, uids: Sequence[int]) -> None:
+        """Bring objects into view."""
+        session = self.session
+        items = [] if session is None else [i for uid in uids if (i := session.document.get(uid)) is not None]
+        if session is not None and items:
+            bring_into_view(self.viewer, session, items)
+
+    @property
+    def classes_shown(self) -> bool:
+        """Whether classes are shown instead of objects."""
+        labels = None if self.session is None else self.session.result.class_labels
+        return labels is not None and labels in self.viewer.layers and labels.visible
+
+    def show_classes(self, shown: bool) -> None:
+        """Show a layer of classes instead of that of objects, or the other way round."""
+        if self.session is None:
+            return
+        objects = self.session.ensure_labels()
+        if shown:
+            self.session.ensure_class_labels().visible = True
+        elif (labels := self.session.result.class_labels) is not None:
+            labels.visible = False
+        objects.visible = not shown
+        self.changed.emit()
