@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from napari_sam import __version__, cli_models
+from napari_sam import __version__, cli_models, cli_replay
 from napari_sam.cli_errors import one_sentence_errors
 from napari_sam.errors import PromptError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(cli_models.app, name="models")
+app.command()(cli_replay.replay)
 
 
 def main() -> None:
