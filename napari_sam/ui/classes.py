@@ -1,4 +1,4 @@
-"""Colours of classes, and of the layer that shows them."""
+"""The colours of the layer that shows classes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ from napari.utils.colormaps import DirectLabelColormap
 if TYPE_CHECKING:
     from napari_sam.annotation import ObjectClass
 
-__all__ = ["class_colormap", "colour_of_class"]
-
-# Paul Tol's "bright" scheme: told apart with any kind of colour blindness.
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
-
-
-def colour_of_class(number: int) -> str:
-    """The colour that a new class with this id gets."""
-    return _COLOURS[(number - 1) % len(_COLOURS)]
+__all__ = ["class_colormap"]
 
 
 def class_colormap(classes: Iterable[ObjectClass]) -> DirectLabelColormap:

@@ -20,6 +20,7 @@ from napari_sam.inference.mask import Mask
 from napari_sam.ui import status
 from napari_sam.ui.deciding import Deciding
 from napari_sam.ui.hovering import Hovering
+from napari_sam.ui.keeping import Keeping
 from napari_sam.ui.layers import refusal, unwrap
 from napari_sam.ui.overview import Overview
 from napari_sam.ui.prompting import Prompting
@@ -39,7 +40,7 @@ _SETTLE_MS = 120
 """A slider or contrast limits have to rest this long before the plane is embedded."""
 
 
-class Controller(Prompting, Deciding, Overview):
+class Controller(Prompting, Deciding, Overview, Keeping):
     """Connects one viewer, one image at a time, the document and the worker.
 
     Use it from the GUI's thread. :func:`napari_sam.annotate` makes one together with its widget.

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from napari_sam.annotation import ObjectClass
+from napari_sam.annotation.classes import new_class
 from napari_sam.errors import AnnotationError, ImageError
-from napari_sam.ui.classes import colour_of_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,9 +139,9 @@ class Deciding:
             known = next((one.id for one in document.classes if one.name == name), None)
             if known is not None:
                 return known
-            number = max((one.id for one in document.classes), default=0) + 1
-            document.set_classes([*document.classes, ObjectClass(number, name, colour_of_class(number))])
-            return number
+            added = new_class(document.classes, name)
+            document.set_classes([*document.classes, added])
+            return added.id
         return None
 
     def set_class(self, class_id: int, uids: Iterable[int] = ()) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels, Points, Shapes
-from qtpy.QtWidgets import QLabel, QMenu, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QMenu, QWidget
 
 from napari_sam.annotation import Changes, Key, SamObject
+from napari_sam.annotation.archive import SUFFIX
 from napari_sam.ui.object_table import ObjectTable, Row
 from napari_sam.ui.parts import button, panel, row
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from napari_sam.annotation import Document
     from napari_sam.ui.controller import Controller
 
 __all__ = ["ObjectsPanel"]
+
+_FILTER = f"Annotations (*{SUFFIX})"
 
 
 class ObjectsPanel(QWidget):
@@ -51,7 +57,9 @@ class ObjectsPanel(QWidget):
         self.classes_button.setCheckable(True)
         self.classes_button.clicked.connect(controller.show_classes)
         self.save_button = button("Save…", "Save objects, prompts, classes and scores in one file.")
+        self.save_button.clicked.connect(self._save)
         self.open_button = button("Open…", "Open an annotation that was saved.")
+        self.open_button.clicked.connect(self._open)
         self.count_label = QLabel()
         self.count_label.setEnabled(False)
         layout = panel(self, "Objects")
@@ -116,6 +124,23 @@ class ObjectsPanel(QWidget):
             rows.append(Row(item.uid, item.id, name, rgba, item.area, item.score, str(item.source), state))  # type: ignore[arg-type]
         return rows
 
+    def _save(self) -> None:
+        session = self._controller.session
+        if session is None:
+            return
+        suggested = str(Path(_folder(session.image)) / f"{session.image.name}{SUFFIX}")
+        path, _ = QFileDialog.getSaveFileName(self, "Save annotation", suggested, _FILTER)
+        if path:
+            self._controller.save(path if path.endswith(SUFFIX) else path.removesuffix(".zip") + SUFFIX)
+
+    def _open(self) -> None:
+        session = self._controller.session
+        if session is None:
+            return
+        path, _ = QFileDialog.getOpenFileName(self, "Open annotation", _folder(session.image), _FILTER)
+        if path:
+            self._controller.open_annotation(path)
+
     def _fill_each_menu(self) -> None:
         self.each_menu.clear()
         layers = [
@@ -132,3 +157,9 @@ class ObjectsPanel(QWidget):
             action = self.each_menu.addAction("Add a Points, Shapes or Labels layer first")
             if action is not None:
                 action.setEnabled(False)
+
+
+def _folder(image: Image) -> str:
+    """Where the image came from, or the user's folder."""
+    path = image.source.path
+    return str(Path(path).parent) if path else str(Path.home())

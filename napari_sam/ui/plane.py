@@ -16,12 +16,12 @@ from napari_sam.inference.image import as_rgb
 if TYPE_CHECKING:
     from napari.layers import Image
 
-__all__ = ["View", "image_shape", "view_of"]
+__all__ = ["View", "finest", "image_shape", "view_of"]
 
 
 def image_shape(layer: Image) -> tuple[int, ...]:
     """Length along each axis in pixels, of the finest level and without colours."""
-    shape = tuple(int(n) for n in _finest(layer).shape)
+    shape = tuple(int(n) for n in finest(layer).shape)
     return shape[:-1] if layer.rgb else shape
 
 
@@ -71,8 +71,9 @@ class View:
 def view_of(layer: Image, plane: Plane, revision: int) -> View:
     """The plane of an image layer as it is displayed now."""
     low, high = layer.contrast_limits
-    return View(_finest(layer), plane, (float(low), float(high)), float(layer.gamma), revision)
+    return View(finest(layer), plane, (float(low), float(high)), float(layer.gamma), revision)
 
 
-def _finest(layer: Image) -> Any:
+def finest(layer: Image) -> Any:
+    """The array of an image, of its finest level."""
     return layer.data[0] if layer.multiscale else layer.data

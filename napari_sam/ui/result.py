@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_sam.annotation import Changes, Document, Key
 from napari_sam.annotation.importing import drafts_of_labels
+from napari_sam.ui.annotation_files import document_of, mark
 from napari_sam.ui.classes import class_colormap
 from napari_sam.ui.layers import result_layer
 from napari_sam.ui.painting import Canvas
@@ -35,17 +36,24 @@ class Result:
     """
 
     def __init__(self, image: Image, labels: Labels | None = None, document: Document | None = None) -> None:
-        self.document = Document(image_shape(image)) if document is None else document
+        saved = None if labels is None or document is not None else document_of(labels)
+        given = document is not None
+        if document is None:
+            document = Document(image_shape(image)) if saved is None else saved
+        self.document = document
         self.canvas: Canvas | None = None
         self.class_canvas: Canvas | None = None
         self._made = labels is None
         self.document.changed.connect(self._on_document)
         if labels is not None:
-            if document is None:
+            if not given and saved is None:
                 # What was there before is where the history begins.
                 self.document.add_objects(drafts_of_labels(labels.data), "Import labels", keep_ids=True)
                 self.document.history.clear()
             self.canvas = Canvas(labels, self.document)
+            if saved is not None:
+                # Somebody may have painted since the file was read.
+                self.canvas.take_over_all()
 
     @property
     def labels(self) -> Labels | None:
@@ -69,6 +77,7 @@ class Result:
             labels = result_layer(image)
             _insert(viewer, labels, above)
             self._made = True
+            mark(labels, self.document)
             self.canvas = Canvas(labels, self.document)
             self.canvas.fill()
         return self.canvas.labels

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from napari_sam.annotation import Answer, Plane, SamObject, Source
+from napari_sam.annotation import Answer, Plane, SamObject, Snapshot, Source
 from napari_sam.errors import DeviceError, ModelError
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.zoo import ZOO
@@ -177,6 +177,12 @@ class Segmenter:
             return batch.segment_many(self._ready(), embedding, prompts, plane, view.look, source=source)
 
         return [item for one in asked for item in self._computed(partial(found, *one))]
+
+    def completed(self, snapshot: Snapshot) -> Snapshot:
+        """The same with the checksum of the weights in the answers of this model."""
+        from napari_sam.annotation.asking import with_digests
+
+        return snapshot if self._model is None else with_digests(snapshot, self._model)
 
     def _embedding(self, view: View) -> Embedding:
         from napari_sam.inference import engine

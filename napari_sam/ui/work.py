@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 
-from napari_sam.annotation import Answer, Document, Plane, SamObject, Source
+from napari_sam.annotation import Answer, Document, Plane, SamObject, Snapshot, Source
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.ui.plane import View
@@ -145,6 +145,21 @@ class Work:
             f"Segmenting {count} objects",
             lambda: self._segmenter.segment_many(asked, source),
             deliver,
+        )
+
+    def run(
+        self,
+        key: Hashable,
+        saying: str,
+        function: Callable[[Callable[[Snapshot], Snapshot]], T],
+        on_done: Callable[[T], Any],
+    ) -> None:
+        """Do something else in the background, with or without a model.
+
+        `function` is given what completes a snapshot with the checksums of the models that answered.
+        """
+        self.requests.submit(
+            key, saying, lambda: function(self._segmenter.completed), on_done, self.failed.emit, first=True
         )
 
     def close(self) -> None:
