@@ -23,7 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(cli_models.app, name="models")
-app.command()(cli_replay.replay)
 
 
 def main() -> None:
@@ -126,6 +125,9 @@ def demo(
         from napari_sam.demo import run
 
         run(out, show=show)
+
+
+app.command()(cli_replay.replay)
 
 
 def _numbers(text: str, what: str, counts: tuple[int, ...], form: str) -> list[float]:

@@ -440,6 +440,24 @@ def test_save_and_load_are_the_identity(
     assert Annotation.load(path, IMAGE, nano).document.snapshot == annotation.document.snapshot
 
 
+@pytest.mark.parametrize(
+    ("draw", "drawn"),
+    [
+        ("add_point", COIN),
+        ("add_box", BOX),
+        ("add_scribble", [[90, 50], [110, 60]]),
+        ("add_lasso", [[75, 30], [125, 30], [125, 80], [75, 80]]),
+        ("refine", np.pad(np.ones((40, 40)), ((36, 227), (80, 264)))),
+    ],
+)
+def test_each_kind_of_prompt_is_saved_and_loaded(
+    annotation: Annotation, tmp_path: Path, draw: str, drawn: object
+) -> None:
+    getattr(annotation, draw)(drawn)
+    path = annotation.save(tmp_path / "coins.napari-sam.zip")
+    assert Annotation.load(path, IMAGE).document.snapshot == annotation.document.snapshot
+
+
 def test_loading_goes_on_with_the_look_that_was_saved(nano: PromptableModel, tmp_path: Path) -> None:
     annotation = Annotation(IMAGE, nano, contrast_limits=(10, 200), gamma=0.8)
     annotation.add_point(COIN)
