@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import napari_sam
-from napari_sam.errors import ImageError
-from napari_sam.inference.engine import Prediction, decode, encode, segment
+from napari_sam.errors import ImageError, PromptError
+from napari_sam.inference.engine import Prediction, candidates, decode, encode, segment, segment_all
 from napari_sam.inference.image import as_rgb
+from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.inference.resample import BACKGROUND_LOGIT
 from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
@@ -287,3 +288,67 @@ def test_full_logits_cover_the_pixels_whose_centres_are_in_the_frame() -> None:
     inside = np.zeros((20, 20), dtype=bool)
     inside[3:8, 2:6] = True
     np.testing.assert_array_equal(full[0], np.where(inside, np.float32(1), BACKGROUND_LOGIT))
+
+
+def test_all_candidates_of_a_click_and_the_one_of_a_box() -> None:
+    model = Disks()
+    embedding = encode(model, np.zeros((40, 60, 3), np.uint8))
+    clicked = segment(model, embedding, Prompts.create((40, 60), [[33, 12]]))
+    found = candidates(clicked)
+    assert [round(score, 6) for _, score in found] == [0.4, 0.9, 0.5]
+    assert [mask.box_xyxy for mask, _ in found] == [(31, 10, 35, 14), (32, 11, 34, 13), (30, 9, 36, 15)]
+    # None is computed twice.
+    assert found[clicked.index][0] is clicked.mask
+    assert all(one is other for (one, _), (other, _) in zip(found, candidates(clicked), strict=True))
+    boxed = segment(model, embedding, Prompts.create((40, 60), [[33, 12]], box=[20, 5, 40, 20]))
+    assert candidates(boxed) == ((boxed.mask, boxed.score),)
+
+
+def drawn() -> list[Prompts]:
+    coin = Mask((35, 80), np.hypot(*np.mgrid[-20:21, -20:21]) <= 20, SIZE)
+    line = ([[90, 50], [110, 60]], 1)
+    lasso = [[70, 56], [100, 25], [130, 56], [100, 90]]
+    return [
+        Prompts.create(SIZE, mask=coin),
+        Prompts.create(SIZE, [[115, 56]], [0], mask=coin),
+        Prompts.create(SIZE, scribbles=[line, ([[150, 40], [160, 60]], 0)]),
+        Prompts.create(SIZE, lasso=lasso),
+        Prompts.create(SIZE, [[100, 56]], lasso=lasso, scribbles=[line]),
+    ]
+
+
+def test_nano_finds_the_coin_from_whatever_is_drawn(nano: PromptableModel, embedding: Embedding) -> None:
+    clicked = segment(nano, embedding, Prompts.create(SIZE, [[100, 56]])).mask.to_array()
+    for index, found in enumerate(segment_all(nano, embedding, drawn())):
+        mask = found.mask.to_array()
+        # A negative point in the coin cuts it.
+        assert (mask & clicked).sum() / (mask | clicked).sum() > (0.6 if index == 1 else 0.85)
+        assert not (index == 1 and mask[56, 115])
+
+
+def test_masks_of_one_pass_are_those_of_separate_calls(nano: PromptableModel, embedding: Embedding) -> None:
+    rng = np.random.default_rng(3)
+    clicks = [Prompts.create(SIZE, [xy]) for xy in rng.uniform((0, 0), (383, 302), (10, 2))]
+    prompts = [*clicks[:4], *drawn(), *clicks[4:]]
+    together = segment_all(nano, embedding, prompts)
+    for prompt, batched in zip(prompts, together, strict=True):
+        alone = segment(nano, embedding, prompt)
+        assert alone.mask == batched.mask
+        assert alone.index == batched.index
+
+
+def test_prompts_drawn_on_the_plane_of_a_resized_embedding(
+    nano: PromptableModel, embedding: Embedding
+) -> None:
+    small = drawn()[0]
+    assert small.mask is not None
+    double = np.repeat(np.repeat(small.mask.to_array(), 2, 0), 2, 1)
+    size = (2 * SIZE[0], 2 * SIZE[1])
+    (expected,) = decode(nano, embedding, [small], multimask=False)
+    given = Prompts.create(size, mask=Mask.from_array(double))
+    (found,) = decode(nano, embedding, [given], multimask=False, size=size)
+    # What is told of the mask is the same but for which of its pixels is deepest.
+    a, b = found.mask(0).to_array()[::2, ::2], expected.mask(0).to_array()
+    assert (a & b).sum() / (a | b).sum() > 0.95
+    with pytest.raises(PromptError, match="give a mask of this image"):
+        decode(nano, embedding, [small], multimask=False, size=size)

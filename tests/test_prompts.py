@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 import torch
 
 from napari_sam.errors import PromptError
+from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts, batch
 
 SIZE = (100, 200)
+MASK = Mask((10, 20), np.ones((5, 6), dtype=bool), SIZE)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,9 @@ SIZE = (100, 200)
         ({"mask_input": np.zeros((3, 256, 256))}, "256"),
         ({"mask_input": np.full((256, 256), np.nan)}, "finite"),
         ({"mask_input": np.zeros((256, 256), dtype=bool)}, "logits"),
+        ({"mask": Mask.empty(SIZE)}, "empty"),
+        ({"mask": Mask((1, 1), MASK.bits, (50, 60))}, "50 x 60 pixels and the image has 100 x 200"),
+        ({"mask": np.ones(SIZE, dtype=bool)}, "Mask.from_array"),
     ],
 )
 def test_prompts_that_make_no_sense(given: dict[str, Any], message: str) -> None:
@@ -88,6 +95,9 @@ def test_only_a_single_point_is_ambiguous() -> None:
     assert not Prompts.create(SIZE, [[1, 2]], box=[0, 0, 9, 9]).is_ambiguous
     assert not Prompts.create(SIZE, [[1, 2]], mask_input=logits).is_ambiguous
     assert not Prompts.create(SIZE, box=[0, 0, 9, 9]).is_ambiguous
+    assert not Prompts.create(SIZE, [[1, 2]], mask=MASK).is_ambiguous
+    assert not Prompts.create(SIZE, [[1, 2]], scribbles=[([[5, 5]], 1)]).is_ambiguous
+    assert not Prompts.create(SIZE, [[1, 2]], lasso=[[0, 0], [9, 0], [0, 9]]).is_ambiguous
 
 
 def test_a_batch_on_a_resized_plane_keeps_the_edges_of_the_image_in_place() -> None:
@@ -126,3 +136,102 @@ def test_batch_takes_mask_prompts_for_all_or_none() -> None:
         batch([with_mask, Prompts.create(SIZE, [[1, 1]])])
     with pytest.raises(ValueError, match="at least one"):
         batch([])
+    with pytest.raises(ValueError, match="plain"):
+        batch([Prompts.create(SIZE, mask=MASK)])
+
+
+EVERYTHING: dict[str, Any] = {
+    "points": [[1, 2], [3, 4]],
+    "labels": [1, 0],
+    "box": [5, 6, 70, 80],
+    "mask_input": np.eye(256),
+    "mask": MASK,
+    "scribbles": [([[1, 1], [9, 9]], 1)],
+    "lasso": [[0, 0], [9, 0], [0, 9]],
+}
+OTHERS: dict[str, Any] = {
+    "points": [[1, 2], [3, 4.5]],
+    "labels": [1, 1],
+    "box": [5, 6, 70, 81],
+    "mask_input": np.eye(256) * 2,
+    "mask": Mask((10, 20), np.eye(5, 6, dtype=bool), SIZE),
+    "scribbles": [([[1, 1], [9, 9]], 0)],
+    "lasso": [[0, 0], [9, 1], [0, 9]],
+}
+
+
+def test_prompts_are_values() -> None:
+    prompts = Prompts.create(SIZE, **EVERYTHING)
+    for same in (
+        Prompts.create(SIZE, **EVERYTHING),
+        Prompts.create(SIZE, **{**EVERYTHING, "lasso": [[-0.0, 0], [9, 0], [0, 9]]}),
+        copy.deepcopy(prompts),
+        pickle.loads(pickle.dumps(prompts)),
+    ):
+        assert same == prompts
+        assert hash(same) == hash(prompts)
+    assert prompts != "prompts"
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_prompts_that_differ_in_anything_differ(name: str) -> None:
+    prompts = Prompts.create(SIZE, **EVERYTHING)
+    assert Prompts.create(SIZE, **{**EVERYTHING, name: OTHERS[name]}) != prompts
+    without = {key: value for key, value in EVERYTHING.items() if key != name}
+    if name == "points":
+        del without["labels"]
+    assert Prompts.create(SIZE, **without) != prompts
+
+
+def test_nobody_changes_prompts_from_outside() -> None:
+    given = {name: np.array(EVERYTHING[name], dtype=float) for name in ("points", "box", "lasso")}
+    prompts = Prompts.create(SIZE, **given)
+    for array in given.values():
+        array[...] = 33
+    assert prompts == Prompts.create(SIZE, **{name: EVERYTHING[name] for name in given})
+    for array in (prompts.points, prompts.labels, prompts.box, prompts.lasso):
+        assert array is not None
+        assert not array.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("given", "selects"),
+    [
+        ({"points": [[1, 2]]}, True),
+        ({"points": [[1, 2], [3, 4]], "labels": [0, 0]}, False),
+        ({"points": [[1, 2], [3, 4]], "labels": [0, 1]}, True),
+        ({"scribbles": [([[1, 2]], 0)]}, False),
+        ({"points": [[1, 2]], "labels": [0], "scribbles": [([[1, 2]], 1)]}, True),
+        ({"box": [1, 2, 3, 4]}, True),
+        ({"points": [[1, 2]], "labels": [0], "mask": MASK}, True),
+        ({"lasso": [[0, 0], [9, 0], [0, 9]]}, True),
+        ({"mask_input": np.zeros((256, 256))}, True),
+    ],
+)
+def test_negative_prompts_alone_select_nothing(given: dict[str, Any], selects: bool) -> None:
+    assert Prompts.create(SIZE, **given).selects_something == selects
+
+
+def test_a_point_more() -> None:
+    prompts = Prompts.create(SIZE, **EVERYTHING)
+    more = prompts.with_point((7, 8), 0)
+    assert more == Prompts.create(
+        SIZE, **{**EVERYTHING, "points": [[1, 2], [3, 4], [7, 8]], "labels": [1, 0, 0]}
+    )
+    assert prompts == Prompts.create(SIZE, **EVERYTHING)
+    for point, label in (((7, 8, 9), 1), ((7, np.nan), 1), ((7, 8), 2)):
+        with pytest.raises(PromptError):
+            prompts.with_point(point, label)
+
+
+def test_another_mask() -> None:
+    pointed = Prompts.create(SIZE, [[1, 2]])
+    masked = pointed.with_mask(MASK)
+    assert masked == Prompts.create(SIZE, [[1, 2]], mask=MASK)
+    assert masked.with_mask(None) == pointed
+    with pytest.raises(PromptError, match="empty"):
+        pointed.with_mask(Mask.empty(SIZE))
+    with pytest.raises(PromptError, match="50 x 60"):
+        masked.with_mask(Mask((1, 1), MASK.bits, (50, 60)))
+    with pytest.raises(PromptError, match="nothing to segment"):
+        Prompts.create(SIZE, mask=MASK).with_mask(None)

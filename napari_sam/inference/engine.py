@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,10 +20,12 @@ from napari_sam.inference.prompts import Prompts, batch
 from napari_sam.inference.resample import BACKGROUND_LOGIT, read_map, read_mask
 from napari_sam.models.base import LOW_RES_SIZE, Embedding, MaskLogits, PromptableModel
 
-__all__ = ["Prediction", "Segment", "decode", "encode", "segment", "segment_all"]
+__all__ = ["Prediction", "Segment", "candidates", "decode", "encode", "segment", "segment_all"]
 
 _CHUNK = 64
 """Objects decoded at once: enough to keep a GPU busy, few enough to bound memory."""
+_DRAWN_CHUNK = 16
+"""The same for drawn masks, whose logits may take 4 MB each."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,14 @@ class Prediction:
 
     def mask(self, index: int) -> Mask:
         """One of the candidates: much less work than all of them."""
-        return Mask.from_logits(self.logits[index], self.frame, self.shape, self.via)
+        if index not in self._computed:
+            self._computed[index] = Mask.from_logits(self.logits[index], self.frame, self.shape, self.via)
+        return self._computed[index]
+
+    @cached_property
+    def _computed(self) -> dict[int, Mask]:
+        """The masks asked for so far."""
+        return {}
 
     @cached_property
     def low_res_logits(self) -> NDArray[np.float32]:
@@ -218,23 +227,35 @@ def decode(
     """
     encoded = embedding.original_size
     size = encoded if size is None else size
-    asked = _plain(embedding, prompts, size)
     scale = encoded[0] / size[0], encoded[1] / size[1]
-    alike: dict[tuple[int, bool, bool], list[int]] = defaultdict(list)
-    for index, prompt in enumerate(asked):
-        alike[len(prompt.labels), prompt.box is not None, prompt.mask_input is not None].append(index)
+    frame = np.array(embedding.low_res_frame) / (scale[::-1] * 2)
     predictions: dict[int, Prediction] = {}
     held = [embedding]
+    for portion in _portions(prompts):
+        asked = {
+            i: plain(prompts[i], size, frame, cells=model.mask_cells, lasso_box=model.lasso_box)
+            for i in portion
+        }
 
-    def attempt(chunk: Sequence[int]) -> list[Prediction]:
-        # Only the newest copy is kept: after a move to the CPU the one on the device has to go.
-        held[0] = on_device_of(model, held[0])
-        together = batch([asked[i] for i in chunk], model.device, scale)
-        return _predictions(model.decode(held[0], together, multimask=multimask), held[0], size)
+        def attempt(chunk: Sequence[int], asked: dict[int, Prompts] = asked) -> list[Prediction]:
+            # Only the newest copy is kept: after a move to the CPU the one on the device has to go.
+            held[0] = on_device_of(model, held[0])
+            together = batch([asked[i] for i in chunk], model.device, scale)
+            return _predictions(model.decode(held[0], together, multimask=multimask), held[0], size)
 
-    for group in alike.values():
-        predictions.update(zip(group, in_chunks(model, group, _CHUNK, attempt), strict=True))
+        for group in _alike(asked):
+            predictions.update(zip(group, in_chunks(model, group, _CHUNK, attempt), strict=True))
     return [predictions[index] for index in range(len(prompts))]
+
+
+def candidates(segment: Segment) -> tuple[tuple[Mask, float], ...]:
+    """All masks that were predicted for an object and their predicted IoUs, in the decoder's order.
+
+    One or three; ``candidates(segment)[segment.index]`` is the chosen one, which is not computed again.
+    """
+    masks = segment.prediction.masks
+    scores = (float(score) for score in segment.prediction.scores)
+    return tuple(zip(masks, scores, strict=True))
 
 
 def segment(model: PromptableModel, embedding: Embedding, prompts: Prompts) -> Segment:
@@ -280,7 +301,6 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
     DeviceError
         If the device fails or runs out of memory, and the CPU, too.
     """
-    prompts = _plain(embedding, prompts, embedding.original_size)
     segments: dict[int, Segment] = {}
     for ambiguous in (True, False):
         chosen = [i for i, prompt in enumerate(prompts) if _wants_candidates(model, prompt) == ambiguous]
@@ -291,11 +311,21 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
     return [segments[index] for index in range(len(prompts))]
 
 
-def _plain(embedding: Embedding, prompts: Sequence[Prompts], size: tuple[int, int]) -> list[Prompts]:
-    """What the decoder is told, on a plane of `size`."""
-    encoded = embedding.original_size
-    frame = np.array(embedding.low_res_frame) * ([size[1] / encoded[1], size[0] / encoded[0]] * 2)
-    return [plain(prompt, size, frame) for prompt in prompts]
+def _portions(prompts: Sequence[Prompts]) -> Iterator[Sequence[int]]:
+    """Those that are plain already, then a few at a time of those whose logits are still to be made."""
+    drawn = [index for index, prompt in enumerate(prompts) if not prompt.is_plain]
+    yield [index for index, prompt in enumerate(prompts) if prompt.is_plain]
+    for start in range(0, len(drawn), _DRAWN_CHUNK):
+        yield drawn[start : start + _DRAWN_CHUNK]
+
+
+def _alike(prompts: dict[int, Prompts]) -> Iterable[list[int]]:
+    """Groups of prompts that go into one batch without padding."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for index, prompt in prompts.items():
+        logits = None if prompt.mask_input is None else prompt.mask_input.shape
+        groups[len(prompt.labels), prompt.box is None, logits].append(index)
+    return groups.values()
 
 
 def _wants_candidates(model: PromptableModel, prompts: Prompts) -> bool:

@@ -152,7 +152,7 @@ class Prompts:
     @property
     def is_ambiguous(self) -> bool:
         """Whether this is a single point, which may mean a part, a whole or a group (SAM, section 3)."""
-        return self.points.shape[0] == 1 and self.has_points_alone
+        return self.points.shape[0] == 1 and self.has_points_alone and not self.scribbles
 
     @property
     def selects_something(self) -> bool:
@@ -211,8 +211,8 @@ class Prompts:
 
     @property
     def has_points_alone(self) -> bool:
-        """Whether there is nothing but points."""
-        return self.is_plain and self.box is None and self.mask_input is None
+        """Whether there is nothing but points and scribbles, which are points to a decoder."""
+        return self.box is None and self.mask_input is None and self.mask is None and self.lasso is None
 
 
 def batch(
@@ -288,6 +288,6 @@ def _equal(one: NDArray[np.generic] | None, other: NDArray[np.generic] | None) -
 
 
 def _not_empty(prompts: Prompts) -> Prompts:
-    if prompts.points.shape[0] == 0 and prompts.has_points_alone:
+    if prompts.points.shape[0] == 0 and prompts.has_points_alone and not prompts.scribbles:
         raise PromptError("There is nothing to segment: give at least one point, a box or a mask.")
     return prompts

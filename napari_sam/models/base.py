@@ -32,7 +32,8 @@ class PromptBatch:
     boxes : Tensor, shape (B, 4), float32, or None
         x0, y0, x1, y1. A row of NaN stands for an object without a box.
     logits : Tensor, shape (B, 1, 256, 256), float32, or None
-        Mask prompts on the embedding's :attr:`~Embedding.low_res_frame`.
+        Mask prompts on the embedding's :attr:`~Embedding.low_res_frame`. Where a model's `mask_cells` are
+        more, that many rows and columns are possible, too.
     """
 
     points: Tensor
@@ -117,6 +118,10 @@ class PromptableModel(nn.Module, ABC):
         faster.
     candidates_for_points : bool
         The best of three candidates is better than the single mask for several points, too, not only for one.
+    mask_cells : int
+        Rows and columns of the mask prompts that are made of drawn masks.
+    lasso_box : bool
+        A lasso is better given as a mask prompt and its box than as a mask prompt alone.
     float32_buffers : frozenset of str
         Names, without those of their modules, of buffers that stay in float32 whatever the weights are.
     """
@@ -125,6 +130,8 @@ class PromptableModel(nn.Module, ABC):
     source: Path | None = None
     prefers_float32_on_cpu: ClassVar[bool] = False
     candidates_for_points: ClassVar[bool] = False
+    mask_cells: ClassVar[int] = LOW_RES_SIZE
+    lasso_box: ClassVar[bool] = True
     float32_buffers: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

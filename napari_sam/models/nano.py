@@ -101,6 +101,10 @@ class Nano(PromptableModel):
     # Fast enough in the precision that its published figures were measured in.
     prefers_float32_on_cpu = True
     candidates_for_points = True
+    # Windows are cut out of mask prompts, so that small objects on large planes gain from finer ones.
+    mask_cells = 1024
+    # Trained with boxes that are tight.
+    lasso_box = False
     float32_buffers = frozenset({"frequencies"})
 
     def __init__(self) -> None:
