@@ -31,13 +31,10 @@ def to_answer(segment: Segment, prompts: Prompts, model: PromptableModel, look: 
     look : Look, optional
         How the plane was displayed.
     """
-    prediction = segment.prediction
-    candidates = tuple(
-        (segment.mask if index == segment.index else prediction.mask(index), float(score))
-        for index, score in enumerate(prediction.scores)
-    )
+    from napari_sam.inference.engine import candidates
+
     return Answer(
-        candidates,
+        candidates(segment),
         chosen=segment.index,
         prompts=prompts,
         model=model.name,

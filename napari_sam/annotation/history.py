@@ -41,7 +41,7 @@ class Step:
     text : str
         What was done, in words for a button.
     gesture : hashable or None
-        Steps of the same gesture are one step: a drag is many changes and one undo.
+        Steps of the same gesture are one step, named by its beginning: a drag is many changes and one undo.
     changes : list of Change
     nbytes : int
     """
@@ -110,7 +110,6 @@ class History:
         self._merge_late()
         last = self._done[-1] if self._done else None
         if last is not None and step.gesture is not None and step.gesture == last.gesture:
-            last.text = step.text
             for change in step.changes:
                 last.add(change)
         else:

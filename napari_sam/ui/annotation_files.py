@@ -27,7 +27,7 @@ _documents: WeakValueDictionary[str, Document] = WeakValueDictionary()
 
 
 def mark(labels: Labels, document: Document) -> None:
-    """Let a layer that the plugin made say whose objects it shows, in words that any file format can keep."""
+    """Let a layer say whose objects it shows, in words that any file format can keep."""
     token = uuid4().hex
     _documents[token] = document
     labels.metadata[_KEY] = {"document": token}
@@ -80,9 +80,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     document = _documents.get(told.get("document", "")) if isinstance(told, dict) else None
     if document is None:
         if not hasattr(data, "dtype"):
-            raise AnnotationError(
-                "Multiscale labels cannot be saved as an annotation: choose one level."
-            )
+            raise AnnotationError("Multiscale labels cannot be saved as an annotation: choose one level.")
         document = Document(data.shape)
         document.add_objects(drafts_of_labels(data), "Import labels", keep_ids=True)
     # napari has asked already whether a file is to be replaced.

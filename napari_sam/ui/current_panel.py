@@ -54,6 +54,9 @@ class CurrentPanel(QWidget):
         self._tool_group = QButtonGroup(self)
         tools = row(*self._tools.values())
         tools.setSpacing(2)
+        for place, made in enumerate(self._tools.values()):
+            # As wide as their names need.
+            tools.setStretch(place, len(made.accessibleName()) + 3)
         for tool, made in self._tools.items():
             self._tool_group.addButton(made)
             made.clicked.connect(lambda _=False, tool=tool: controller.set_tool(tool))

@@ -58,22 +58,18 @@ def tool_button(text: str, sign: str) -> QPushButton:
     made = button("")
     made.setCheckable(True)
     made.setAccessibleName(text)
-    made.setSizePolicy(QSizePolicy.Policy.MinimumExpanding, QSizePolicy.Policy.Fixed)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     layout = QVBoxLayout(made)
     layout.setContentsMargins(2, 3, 2, 2)
     layout.setSpacing(1)
     picture, name = QLabel(), QLabel(text)
     picture.setPixmap(tool_icon(sign).pixmap(20, 20))
-    font = name.font()
-    font.setPointSizeF(font.pointSizeF() * 0.85)
-    name.setFont(font)
     for label in (picture, name):
         label.setAlignment(Qt.AlignmentFlag.AlignCenter)
         label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        label.setStyleSheet("background: transparent")
+        label.setStyleSheet("background: transparent; font-size: 10px")
         layout.addWidget(label)
     made.setFixedHeight(layout.sizeHint().height())
-    made.setMinimumWidth(layout.sizeHint().width())
     return made
 
 

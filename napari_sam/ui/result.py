@@ -50,6 +50,7 @@ class Result:
                 # What was there before is where the history begins.
                 self.document.add_objects(drafts_of_labels(labels.data), "Import labels", keep_ids=True)
                 self.document.history.clear()
+            mark(labels, self.document)
             self.canvas = Canvas(labels, self.document)
             if saved is not None:
                 # Somebody may have painted since the file was read.

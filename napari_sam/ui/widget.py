@@ -110,7 +110,7 @@ class SegmentWidget(QScrollArea):
 
     def sizeHint(self) -> QSize:
         """Wide enough for the longest layer names that are usual."""
-        return QSize(340, super().sizeHint().height())
+        return QSize(360, super().sizeHint().height())
 
 
 def _closer(controller: Controller, on_keys: WeakMethod[Callable[[], None]]) -> Any:
