@@ -1,7 +1,8 @@
 """``python -m benchmarks.gui``: the plugin in a real napari viewer.
 
 How long opening the widget takes, how long the event loop stands still while the model is loaded and encodes,
-and the time from a mouse press on the canvas to new pixels in the Labels layer. Needs a display.
+the time from a mouse press on the canvas to new pixels in the Labels layer, how often the preview follows the
+mouse, and how long undo takes. Needs a display.
 """
 
 from __future__ import annotations
@@ -144,6 +145,71 @@ def _clicks(
     return results
 
 
+def _hover(viewer: napari.Viewer, controller: Controller, seconds: float = 5.0) -> list[Measurement]:
+    """Move the mouse over coins without a stop; how often a second another preview is shown, and the gaps."""
+    from qtpy.QtCore import QEvent, QPointF, Qt, QTimer
+    from qtpy.QtGui import QMouseEvent
+    from qtpy.QtWidgets import QApplication
+
+    canvas = _canvas()
+    none, modifier = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+    shown = 0
+
+    def count() -> None:
+        nonlocal shown
+        shown += 1
+
+    started = time.perf_counter()
+
+    def move() -> None:
+        angle = (time.perf_counter() - started) * 2
+        place = _on_canvas(
+            viewer, canvas, SIDE / 2 * (1 + 0.4 * np.sin(angle)), SIDE / 2 * (1 + 0.4 * np.cos(angle))
+        )
+        at = QPointF(place)
+        QApplication.sendEvent(
+            canvas, QMouseEvent(QEvent.Type.MouseMove, at, canvas.mapToGlobal(at), none, none, modifier)
+        )
+
+    timer = QTimer()
+    timer.timeout.connect(move)
+    timer.start(16)
+    _pause(1.0)
+    previews = [layer for layer in viewer.layers if controller.only_shows(layer)]
+    if not previews:
+        timer.stop()
+        return [Measurement.of("previews while the mouse moves", [0.0], "per s")]
+    previews[0].events.set_data.connect(count)
+    gaps = _pause(seconds)
+    timer.stop()
+    previews[0].events.set_data.disconnect(count)
+    return [
+        Measurement.of(f"previews while the mouse moves, {SIDE} x {SIDE}", [shown / seconds], "per s"),
+        Measurement.of("GUI gap meanwhile", gaps),
+    ]
+
+
+def _undo(viewer: napari.Viewer, controller: Controller, side: int = 4096) -> list[Measurement]:
+    """Undo and redo accepting and clicking, and a batch of objects, on a large image."""
+    photograph, boxes = coins(side)
+    image = viewer.add_image(photograph, name="huge")
+    controller.set_image(image)
+    _gaps(controller)
+    for x0, y0, x1, y1 in boxes[:12]:
+        controller.add_point(((y0 + y1) / 2, (x0 + x1) / 2))
+        controller.wait()
+        controller.accept()
+    controller.wait()
+    times: dict[str, list[float]] = {"undo": [], "redo": []}
+    for name, action, steps in (("undo", controller.undo, 24), ("redo", controller.redo, 24)):
+        for _ in range(steps):
+            started = time.perf_counter()
+            action()
+            times[name].append((time.perf_counter() - started) * 1e3)
+            controller.wait()
+    return [Measurement.of(f"{name}, {side} x {side}", values) for name, values in times.items()]
+
+
 def measure(model: str, device: str, threads: int, clicks: int) -> list[Measurement]:
     """Open a viewer and the widget, encode, click."""
     import napari
@@ -177,7 +243,11 @@ def measure(model: str, device: str, threads: int, clicks: int) -> list[Measurem
     Ticker().run_until(lambda: controller.encoding)
     results.append(Measurement.of(f"GUI gap while encoding {SIDE} x {SIDE}", _gaps(controller)))
     results.append(Measurement.of("GUI gap while nothing is done", _pause(1.0)))
+    controller.preview = False
     results += _clicks(viewer, controller, boxes, clicks)
+    controller.preview = True
+    results += _hover(viewer, controller)
+    results += _undo(viewer, controller)
     results.append(Measurement.of("peak resident memory, with napari", [peak_memory()], "MiB"))
     viewer.close()
     return results
