@@ -126,7 +126,7 @@ def test_run_lengths_are_those_of_coco(seed: int, height: int, width: int, densi
     (entry,) = through_text({"masks": table.entries})["masks"]
     np.testing.assert_array_equal(coco.decode(entry["rle"]).reshape(mask.bits.shape), mask.bits)
     assert read_masks([Field([entry])], 2**20) == [[mask]]
-    again = MaskTable(known=table)
+    again = MaskTable(table.encoded)
     assert again.number(mask) == number
     assert again.entries[0] is table.entries[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ class MaskTable:
 
     Parameters
     ----------
-    known : MaskTable, optional
-        One that was made before: its masks are not encoded again.
+    known : mapping, optional
+        What :attr:`encoded` of an earlier table was: these masks are not encoded again.
 
     Attributes
     ----------
@@ -32,12 +32,12 @@ class MaskTable:
         What is written; see docs/annotation-file.md.
     """
 
-    def __init__(self, known: MaskTable | None = None) -> None:
+    def __init__(self, known: Mapping[int, tuple[Mask, dict[str, Any]]] | None = None) -> None:
         self.entries: list[dict[str, Any]] = []
         # The masks are kept, so that an address means one mask as long as there is the table.
         self._numbers: dict[int, tuple[Mask, int]] = {}
         self._values: dict[tuple[Any, ...], int] = {}
-        self._known = {} if known is None else known.encoded
+        self._known = known or {}
 
     @property
     def encoded(self) -> dict[int, tuple[Mask, dict[str, Any]]]:

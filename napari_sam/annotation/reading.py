@@ -120,7 +120,7 @@ class Reader:
             scribbles=() if scribbles is None else tuple(_scribble(one) for one in scribbles),
             lasso=None if lasso is None else _path(lasso, 3),
         )
-        if not len(points) and prompts.has_points_alone:
+        if not len(points) and not prompts.scribbles and prompts.has_points_alone:
             item.fail("prompts without anything")
         return prompts
 

@@ -67,7 +67,7 @@ def to_json(
         "format": FORMAT,
         "version": VERSION,
         "program": __version__,
-        "created": created or datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds") if created is None else created,
         "image": image,
         "shape": [int(n) for n in snapshot.shape],
         "classes": [{"id": int(c.id), "name": c.name, "colour": c.colour} for c in snapshot.classes],
@@ -81,7 +81,7 @@ def to_json(
 
 
 def object_to_json(item: SamObject, table: MaskTable) -> dict[str, Any]:
-    """One object and its masks; `table` is empty or was made with those of an earlier state of it."""
+    """One object and its masks, which come into `table`: a new one."""
     return {"object": _object(item, table), "masks": table.entries}
 
 
