@@ -10,7 +10,9 @@ from napari_sam.models import store
 
 # PyQt6 whatever else is installed; a display that does not touch the user's settings.
 os.environ.setdefault("QT_API", "pyqt6")
-os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="napari-sam-tests-")) / "settings.yaml")
+_folder = Path(tempfile.mkdtemp(prefix="napari-sam-tests-"))
+os.environ["NAPARI_CONFIG"] = str(_folder / "settings.yaml")
+os.environ["NAPARI_SAM_ANNOTATIONS"] = str(_folder / "annotations")
 
 
 @pytest.fixture

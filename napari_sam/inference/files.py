@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -167,7 +168,9 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], *, force: b
 @contextlib.contextmanager
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     """Open a file beside `path` for writing, and put it in the place of `path` when all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # What a link points to is replaced, not the link.
+    path = path.resolve()
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with temporary.open("xb") as file:
             yield file

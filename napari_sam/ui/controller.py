@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import napari
     from napari.components import ViewerModel
 
+    from napari_sam.annotation.recovery import Recoverable
+
 __all__ = ["Controller"]
 
 _SETTLE_MS = 120
@@ -69,12 +71,15 @@ class Controller(Prompting, Deciding, Overview, Keeping):
         self.device = ""
         self._work = Work(choice)
         self._work.requests.changed.connect(self.changed.emit)
+        self._work.files.changed.connect(self.changed.emit)
         self._work.warned.connect(self._on_warned)
         self._work.answered.connect(self._on_answered)
         self._work.failed.connect(self._on_failed)
         self._hovering: Hovering | None = None
         self._preview = True
         self._results: list[Result] = []
+        self.left_behind: list[str] = []
+        self._offers: WeakKeyDictionary[Image, list[Recoverable]] = WeakKeyDictionary()
         self._last: WeakKeyDictionary[Image, Result] = WeakKeyDictionary()
         self._notice = ""
         self._failure: Exception | None = None
@@ -88,6 +93,7 @@ class Controller(Prompting, Deciding, Overview, Keeping):
         self.models.told.connect(self._on_told)
         self.models.loaded.connect(self._on_loaded)
         self.models.choose(choice, download=download)
+        self._look_for_what_is_left()
 
     # Choosing
 
@@ -167,6 +173,7 @@ class Controller(Prompting, Deciding, Overview, Keeping):
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self._work.embed(session)
         self._work.ask_again(session)
+        self._keep(image, result)
 
     def _leave(self, *, keep_layers: bool = False) -> None:
         if self.session is not None:
@@ -237,7 +244,7 @@ class Controller(Prompting, Deciding, Overview, Keeping):
     @property
     def busy(self) -> bool:
         """Whether results are still to come."""
-        return self._work.requests.busy
+        return self._work.requests.busy or self._work.files.busy
 
     @property
     def encoding(self) -> bool:
@@ -246,8 +253,8 @@ class Controller(Prompting, Deciding, Overview, Keeping):
 
     @property
     def doing(self) -> str:
-        """What the worker does at the moment."""
-        return self._work.requests.doing
+        """What is being done at the moment."""
+        return self._work.requests.doing or self._work.files.doing
 
     @property
     def notice(self) -> str:
@@ -293,6 +300,8 @@ class Controller(Prompting, Deciding, Overview, Keeping):
             self.viewer.layers.selection.events.active.disconnect(self._on_active)
             self._leave(keep_layers=window_is_gone)
             self._work.close()
+            for result in self._results:
+                result.close()
 
     # Events
 

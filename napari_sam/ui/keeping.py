@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 from napari_sam.annotation import Document, Snapshot
 from napari_sam.annotation.archive import load_annotation, save_annotation
+from napari_sam.annotation.autosave import Autosave
 from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.errors import AnnotationError
 from napari_sam.ui.plane import finest
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from psygnal import SignalInstance
 
+    from napari_sam.annotation.recovery import Recoverable
     from napari_sam.ui.session import Session
     from napari_sam.ui.work import Work
 
@@ -35,7 +38,9 @@ class Keeping:
 
     session: Session | None
     changed: SignalInstance
+    left_behind: list[str]
     _work: Work
+    _offers: WeakKeyDictionary[Image, list[Recoverable]]
     _notice: str
     _catch_up: Callable[[], None]
     _tell: Callable[[str], None]
@@ -57,12 +62,15 @@ class Keeping:
         if session is None:
             return
         snapshot, pixels = session.document.snapshot, finest(session.image)
+        result = session.result
 
         def saved(written: Path) -> None:
+            if result.document.snapshot == snapshot:
+                result.saved()
             self._notice = f"Saved {len(snapshot.objects)} objects to {written.name}."
             self.changed.emit()
 
-        self._work.run(
+        self._work.keep(
             "save",
             f"Saving {Path(path).name}",
             lambda complete: save_annotation(
@@ -84,7 +92,7 @@ class Keeping:
             self._tell("Choose the image first that the annotation is of.")
             return
         image, shape = session.image, session.shape
-        self._work.run(
+        self._work.keep(
             "open",
             f"Opening {Path(path).name}",
             lambda _: _opened(path, finest(image), shape),
@@ -100,16 +108,104 @@ class Keeping:
         )
         self.changed.emit()
 
-    def go_on_with(self, snapshot: Snapshot) -> None:
-        """Make what was saved the annotation of the image."""
+    def go_on_with(self, snapshot: Snapshot, instead_of: Recoverable | None = None) -> None:
+        """Make what was saved the annotation of the image.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+        instead_of : Recoverable, optional
+            Where it was found: it is put away as soon as it is in a new file.
+        """
         session = self.session
         if session is None:
             return
         image = session.image
         self._leave()
-        self._enter(image, Result(image, document=Document.of(snapshot)))
+        result = Result(image, document=Document.of(snapshot))
+        result.instead_of = instead_of
+        self._enter(image, result)
         if snapshot.objects and self.session is not None:
             self.session.ensure_labels()
+
+    # What is not saved
+
+    @property
+    def offer(self) -> Recoverable | None:
+        """An annotation of the image that a program left behind which ended without saving."""
+        offers = [] if self.session is None else self._offers.get(self.session.image, [])
+        return offers[0] if offers else None
+
+    def _look_for_what_is_left(self) -> None:
+        """Find out of which images there are unsaved annotations; says so in a moment."""
+
+        def found(names: list[str]) -> None:
+            self.left_behind = names
+            self.changed.emit()
+
+        self._work.keep(
+            "left", "Looking for annotations", lambda _: [one.name for one in Autosave().recoverable()], found
+        )
+
+    def recover(self) -> None:
+        """Go on with what is offered."""
+        session, offer = self.session, self.offer
+        if session is None or offer is None:
+            return
+        image, shape = session.image, session.shape
+
+        def recovered(snapshot: Snapshot) -> None:
+            self._withdraw(image, offer)
+            if self.session is None or self.session.image is not image or snapshot.shape != shape:
+                return
+            self.go_on_with(snapshot, instead_of=offer)
+            self._notice = f"Recovered {len(snapshot.objects)} objects."
+            self.changed.emit()
+
+        self._work.keep("recover", "Recovering the annotation", lambda _: offer.load(), recovered)
+
+    def dismiss_offer(self) -> None:
+        """Put away what is offered."""
+        if self.session is not None and (offer := self.offer) is not None:
+            self._withdraw(self.session.image, offer)
+            self._put_away(offer)
+            self.changed.emit()
+
+    def _withdraw(self, image: Image, offer: Recoverable) -> None:
+        self._offers[image] = [one for one in self._offers.get(image, []) if one is not offer]
+
+    def _put_away(self, offer: Recoverable) -> None:
+        try:
+            offer.discard()
+        except AnnotationError as error:
+            self._tell(str(error))
+
+    def _keep(self, image: Image, result: Result) -> None:
+        """Write the annotation to a file from now on, and look for what was left behind."""
+        if result.autosave is not None or result.identified:
+            return
+        result.identified = True
+        pixels, name = finest(image), image.name
+        autosave = Autosave(tell=lambda sentence: self._work.files.post(lambda: self._tell(sentence)))
+
+        def look(_: object) -> tuple[ImageIdentity, list[Recoverable]]:
+            identity = ImageIdentity.of(pixels)
+            return identity, autosave.recoverable(identity)
+
+        def found(known: tuple[ImageIdentity, list[Recoverable]]) -> None:
+            identity, offers = known
+            result.keep(lambda unsaved: autosave.attach(result.document, identity, name, unsaved=unsaved))
+            self._offers.setdefault(image, offers)
+            if (old := result.instead_of) is not None and (new := result.autosave) is not None:
+                self._work.keep(
+                    "put away",
+                    "Looking at the image",
+                    lambda _: new.flush(),
+                    lambda written: self._put_away(old) if written else None,
+                )
+            self.changed.emit()
+
+        self._work.keep(("identify", id(result)), "Looking at the image", look, found)
 
 
 def _opened(path: str | os.PathLike[str], pixels: object, shape: tuple[int, ...]) -> _Opened:

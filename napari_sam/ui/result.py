@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from napari_sam.annotation import Changes, Document, Key
@@ -16,6 +16,9 @@ from napari_sam.ui.plane import image_shape
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
+
+    from napari_sam.annotation.autosave import AutosaveFile
+    from napari_sam.annotation.recovery import Recoverable
 
 __all__ = ["Result"]
 
@@ -41,6 +44,10 @@ class Result:
         if document is None:
             document = Document(image_shape(image)) if saved is None else saved
         self.document = document
+        self.autosave: AutosaveFile | None = None
+        self._attach: Callable[[bool], AutosaveFile] | None = None
+        self.identified = False
+        self.instead_of: Recoverable | None = None
         self.canvas: Canvas | None = None
         self.class_canvas: Canvas | None = None
         self._made = labels is None
@@ -105,6 +112,23 @@ class Result:
     def _on_document(self, changes: Changes) -> None:
         if Key.CLASSES in changes.keys:
             self._colour_classes()
+
+    def keep(self, attach: Callable[[bool], AutosaveFile]) -> None:
+        """Write the objects to a file from now on; `attach` is told whether there is anything unsaved."""
+        self._attach = attach
+        self.autosave = attach(True)
+
+    def saved(self) -> None:
+        """The user has what there is: only what comes from now on can be lost."""
+        if self.autosave is not None and self._attach is not None:
+            self.autosave.close(discard=True)
+            self.autosave = self._attach(False)
+
+    def close(self) -> None:
+        """Write what is not written yet, and stop."""
+        if self.autosave is not None:
+            self.autosave.close()
+            self.autosave = None
 
     def hide(self) -> None:
         """The layer of objects is gone; the objects stay."""

@@ -14,6 +14,15 @@ __all__ = ["NOTHING_FOUND", "describe"]
 NOTHING_FOUND = "The model finds nothing here: move the point, add another one, or draw a box."
 
 
+def _left(controller: Controller) -> str:
+    """Of which images there are unsaved annotations."""
+    names = list(dict.fromkeys(f"“{name}”" for name in controller.left_behind))
+    if not names:
+        return ""
+    listed = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+    return f" There are unsaved annotations of {listed}: open the image to go on with it."
+
+
 def describe(controller: Controller) -> str:
     """One or two sentences for the widget's status line."""
     session = controller.session
@@ -22,7 +31,7 @@ def describe(controller: Controller) -> str:
             return controller.notice
         if any(isinstance(layer, Image) for layer in controller.viewer.layers):
             return "Choose an image to begin."
-        return "Open an image to begin: drop a file on the canvas, or take the sample."
+        return f"Open an image to begin: drop a file on the canvas, or take the sample.{_left(controller)}"
     if session.plane is None:
         return session.plane_problem
     if session.is_full:
@@ -35,7 +44,7 @@ def describe(controller: Controller) -> str:
     if controller.encoding:
         return f"{controller.doing or 'Starting'}… You can click already."
     if controller.busy:
-        return f"Segmenting object {current.id}…"
+        return f"{controller.doing or f'Segmenting object {current.id}'}…"
     if (answer := current.answer(plane)) is not None:
         score = "" if answer.score is None else f", predicted IoU {answer.score:.2f}"
         return (

@@ -19,6 +19,7 @@ from napari_sam.ui.controller import Controller
 from napari_sam.ui.current_panel import CurrentPanel
 from napari_sam.ui.layers import unwrap
 from napari_sam.ui.objects_panel import ObjectsPanel
+from napari_sam.ui.recovery_row import RecoveryRow
 from napari_sam.ui.segmenter import ModelChoice
 from napari_sam.ui.source_panel import SourcePanel
 
@@ -50,12 +51,14 @@ class SegmentWidget(QScrollArea):
         choice = ModelChoice(model or preferred.name, device or preferred.device)
         self.controller = Controller(napari_viewer, choice, download=model is not None)
         self.source = SourcePanel(self.controller)
+        self.recovery = RecoveryRow(self.controller)
         self.current = CurrentPanel(self.controller)
         self.objects = ObjectsPanel(self.controller)
         inside = QWidget()
         layout = QVBoxLayout(inside)
         layout.setSpacing(8)
         layout.addWidget(self.source)
+        layout.addWidget(self.recovery)
         layout.addWidget(self.current)
         layout.addWidget(self.objects, 1)
         # On small screens, and beside other docks, there may be less room than the three need.
@@ -76,6 +79,7 @@ class SegmentWidget(QScrollArea):
     def _refresh(self) -> None:
         if not self.controller.closed:
             self.source.refresh()
+            self.recovery.refresh()
             self.current.refresh()
             self.objects.refresh()
 

@@ -37,6 +37,8 @@ class Work:
     ----------
     models : ModelSwitch
         Which model segments.
+    requests, files : Requests
+        To the thread that computes, and to the one that reads and writes files.
     """
 
     answered = Signal(Mask)
@@ -49,6 +51,7 @@ class Work:
 
     def __init__(self, choice: ModelChoice) -> None:
         self.requests = Requests("napari-sam widget")
+        self.files = Requests("napari-sam files")
         self._segmenter = Segmenter(self._tell)
         self.models = ModelSwitch(choice, self.requests, self._segmenter)
         # What was asked last of each object on each plane, and what the model saw then.
@@ -147,25 +150,24 @@ class Work:
             deliver,
         )
 
-    def run(
+    def keep(
         self,
         key: Hashable,
         saying: str,
         function: Callable[[Callable[[Snapshot], Snapshot]], T],
         on_done: Callable[[T], Any],
     ) -> None:
-        """Do something else in the background, with or without a model.
+        """Do something with files, in a thread of its own: segmentation goes on meanwhile.
 
         `function` is given what completes a snapshot with the checksums of the models that answered.
         """
-        self.requests.submit(
-            key, saying, lambda: function(self._segmenter.completed), on_done, self.failed.emit, first=True
-        )
+        self.files.submit(key, saying, lambda: function(self._segmenter.completed), on_done, self.failed.emit)
 
     def close(self) -> None:
         """Forget all that was asked for."""
         self._abandoned.set()
         self.models.close()
+        self.files.close()
         self.requests.close()
 
     def _look(self, view: View) -> Hashable:
