@@ -18,7 +18,6 @@ __all__ = [
     "NEGATIVE",
     "POSITIVE",
     "TRANSFORM",
-    "first_free_id",
     "match_transform",
     "point_layer",
     "refusal",
@@ -125,9 +124,3 @@ def refusal(image: Image, labels: Labels) -> str | None:
     if not labels.editable:
         return f"{labels.name!r} cannot be edited: choose another layer or a new one."
     return None
-
-
-def first_free_id(labels: Labels) -> int:
-    """One more than the greatest label in the layer, at least 1."""
-    data = labels.data
-    return max(int(np.max(data)), 0) + 1 if data.size else 1

@@ -42,9 +42,14 @@ class Canvas:
         self.labels, self.document = labels, document
         self._classes = classes
         self._writing = False
+        # What napari remembers of our own last edit.
+        self._written: list[Any] | None = None
+        # Where something is about to be painted.
+        self._painted: tuple[int, list[tuple[Plane, Box]]] | None = None
         document.changed.connect(self._on_changed)
+        labels.events.paint.connect(self._on_paint)
         if not classes:
-            labels.events.paint.connect(self._on_paint)
+            labels.events.labels_update.connect(self._on_drawn)
             labels.events.data.connect(self._on_data)
             # napari's undo knows nothing of objects; a layer's own keys come before those of the viewer.
             labels.bind_key("Control-Z", lambda _: document.undo(), overwrite=True)
@@ -53,8 +58,9 @@ class Canvas:
     def close(self) -> None:
         """Follow neither the document nor the layer any more."""
         self.document.changed.disconnect(self._on_changed)
+        self.labels.events.paint.disconnect(self._on_paint)
         if not self._classes:
-            self.labels.events.paint.disconnect(self._on_paint)
+            self.labels.events.labels_update.disconnect(self._on_drawn)
             self.labels.events.data.disconnect(self._on_data)
             for key in ("Control-Z", "Control-Shift-Z"):
                 self.labels.bind_key(key, None, overwrite=True)
@@ -77,7 +83,14 @@ class Canvas:
         """What the layer shows of ids: background for those that it cannot hold."""
         return np.where(values <= self.greatest_id, values, 0)
 
+    @property
+    def _fits(self) -> bool:
+        """Whether the layer still has the document's shape: a script may have put in another array."""
+        return tuple(self.labels.data.shape) == self.document.shape
+
     def _on_changed(self, changes: Changes) -> None:
+        if not self._fits:
+            return
         foreign: list[tuple[Plane, Box]] = []
         for plane, boxes in changes.regions.items():
             for box in _few(boxes):
@@ -103,27 +116,56 @@ class Canvas:
                 self.labels.data_setitem((*index, rows_in + rows.start, columns_in + columns.start), values)
             finally:
                 self._writing = False
+            self._forget_write()
         return bool((foreign & (present != after)).any())
+
+    def _forget_write(self) -> None:
+        """Take what was written just now out of the layer's own history.
+
+        napari keeps the indices of the last hundred edits: of masks with a million pixels, that is 2 GB, for
+        an undo that knows nothing of objects. No public way to write without it redraws a box alone.
+        """
+        history = self.labels._undo_history  # noqa: SLF001
+        if self._written is not None and history and history[-1] is self._written:
+            history.pop()
+        self._written = None
 
     def _present(self, plane: Plane, box: Box) -> NDArray[Any]:
         return np.asarray(self.labels.data[(*plane.index[:-2], *box)])
 
-    def _take_over(self, plane: Plane, box: Box, gesture: int | None = None) -> None:
+    def _take_over(self, plane: Plane, box: Box, gesture: int | None = None) -> bool:
+        """Let the document have what is in a box; whether anything is new."""
         held = self.document.labels_in(plane, box)
-        values = np.where(held <= self.greatest_id, self._present(plane, box), held)
-        self.document.paint(plane, box, values, gesture)
+        present = self._present(plane, box)
+        # An object that the layer cannot show is still there where it shows nothing.
+        values = np.where((held <= self.greatest_id) | (present != 0), present, held)
+        return self.document.paint(plane, box, values, gesture)
 
     def _on_paint(self, event: Any) -> None:
         """A brush, a bucket or a polygon: take over the boxes it was in."""
         if self._writing:
+            self._written = event.value
             return
-        gesture = next(_strokes)
-        for plane, box in _boxes_of(event.value, self.document.shape):
-            self._take_over(plane, box, gesture)
+        if self._classes or not self._fits:
+            return
+        self._painted = next(_strokes), list(_boxes_of(event.value, self.document.shape))
+        self._on_drawn()
+
+    def _on_drawn(self) -> None:
+        """Take over what was painted last.
+
+        Of a stroke, napari tells when its pixels are there; of a polygon, or from a script, before they are,
+        and draws afterwards.
+        """
+        if self._painted is not None and not self._writing:
+            gesture, boxes = self._painted
+            news = [self._take_over(plane, box, gesture) for plane, box in boxes]
+            if any(news):
+                self._painted = None
 
     def _on_data(self) -> None:
         """The layer got another array."""
-        if tuple(self.labels.data.shape) == self.document.shape:
+        if self._fits:
             self.take_over_all()
 
     def take_over_all(self) -> None:

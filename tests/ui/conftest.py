@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from canvas import Canvas, settle, turn
+from canvas import Canvas, check, settle, turn
 from napari import Viewer
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication
@@ -72,7 +72,7 @@ def canvas(viewer: Viewer) -> Canvas:
 
 @pytest.fixture
 def open_widget(viewer: Viewer) -> Iterator[Callable[..., SegmentWidget]]:
-    """Opens docked widgets, and closes those that the test left open."""
+    """Opens docked widgets; afterwards, checks what must always hold and closes those that are still open."""
     opened: list[SegmentWidget] = []
 
     def open_one(**options: object) -> SegmentWidget:
@@ -83,6 +83,14 @@ def open_widget(viewer: Viewer) -> Iterator[Callable[..., SegmentWidget]]:
         return widget
 
     yield open_one
+    try:
+        for widget in opened:
+            check(widget.controller)
+    finally:
+        _close(viewer, opened)
+
+
+def _close(viewer: Viewer, opened: list[SegmentWidget]) -> None:
     for widget in opened:
         with suppress(LookupError):  # the test closed it
             viewer.window.remove_dock_widget(widget)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from canvas import CTRL, RIGHT, SHIFT, Canvas, iou, settle, turn
+from canvas import CTRL, RIGHT, SHIFT, Canvas, coin, iou, settle, turn
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_sam.ui.controller import Controller
 
 pytestmark = pytest.mark.gui
-
-
-def coin(true_coins, at):
-    return true_coins == true_coins[round(at[0]), round(at[1])]
 
 
 def test_a_click_becomes_the_object_under_it(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -14,7 +13,7 @@ import http_server as http
 import numpy as np
 import pytest
 import torch
-from canvas import PATIENCE, settle, turn
+from canvas import PATIENCE, settle, turn, until
 from napari.settings import get_plugin_settings
 from napari.utils import progress
 from napari.utils.notifications import notification_manager
@@ -36,14 +35,6 @@ pytestmark = [pytest.mark.gui, pytest.mark.usefixtures("folder")]
 
 SOME = 92 * 65_536
 """Bytes after which the server hesitates: 6 MB, in whole chunks."""
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        turn()
-        time.sleep(0.005)
 
 
 def downloading(controller: Controller) -> bool:
@@ -139,7 +130,8 @@ def test_a_download_goes_on_behind_the_work(publish, widget, centres) -> None:
     assert widget.source.download_row.isVisible()
     whole = size_in_words(len(server.content))
     assert (
-        widget.source.download_row.label.text() == f"Downloading large: 6 MB of {whole}. Until then, nano segments."
+        widget.source.download_row.label.text()
+        == f"Downloading large: 6 MB of {whole}. Until then, nano segments."
     )
     assert widget.source.model_combo.currentText() == "large"
     (bar,) = set(progress._all_instances) - bars

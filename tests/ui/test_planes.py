@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from canvas import Canvas, iou, settle, turn
+from canvas import Canvas, coin, iou, settle, turn
 from napari.layers import Image
 
 from napari_sam.annotation import Plane
@@ -27,10 +27,6 @@ def session(viewer, open_widget):
         return widget.controller
 
     return start
-
-
-def coin(true_coins, at):
-    return true_coins == true_coins[round(at[0]), round(at[1])]
 
 
 def test_scale_translate_rotate_and_units(session, canvas: Canvas, coins, centres, true_coins) -> None:
@@ -99,8 +95,12 @@ def test_any_order_of_axes(
     result = np.moveaxis(controller.labels, middle, 0)
     assert iou(result[1] > 0, coin(true_coins, centres[5])) > 0.7
     assert not result[[0, 2]].any()
-    (plane,) = controller.session.document.current.masks
+    current = controller.session.document.current
+    (plane,) = current.prompts
     assert plane.axes == tuple(sides)
+    assert set(current.answers) == {plane}
+    # Pixels are kept on planes of the last two axes, whichever plane was prompted.
+    assert {plane.axes for plane in current.masks} == {(1, 2)}
 
 
 def test_rgb(session, canvas: Canvas, coins, centres, true_coins) -> None:

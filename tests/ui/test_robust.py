@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import weakref
 
 import numpy as np
 import pytest
-from canvas import PATIENCE, Canvas, iou, settle, turn
+from canvas import PATIENCE, Canvas, iou, settle, turn, until
 from napari.layers import Image, Labels
 from napari.utils.action_manager import action_manager
 from qtpy.QtCore import QTimer
@@ -24,14 +23,6 @@ pytestmark = pytest.mark.gui
 
 def threads() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name.startswith("napari-sam")}
-
-
-def until(condition, patience: float = PATIENCE) -> None:
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end
-        turn()
-        time.sleep(0.005)
 
 
 def segmented(controller: Controller, canvas: Canvas, at) -> np.ndarray:
@@ -77,7 +68,7 @@ def test_removing_the_image_ends_its_session(on_coins: Controller, canvas: Canva
     assert (result.data[before > 0] > 0).any()
 
 
-@pytest.mark.parametrize("which", ["points", "boxes"])
+@pytest.mark.parametrize("which", ["points", "shapes"])
 def test_a_removed_prompt_layer_comes_back(on_coins: Controller, canvas: Canvas, centres, which: str) -> None:
     on_coins.add_box(np.subtract(centres[3], 25), np.add(centres[3], 25))
     canvas.click(on_coins.image, np.add(centres[3], 3))
@@ -271,11 +262,14 @@ def test_a_closed_widget_can_be_collected(viewer, open_widget, coins) -> None:
     widget.close()
     widget.deleteLater()
     del widget
-    turn(10)
     until(lambda: not threads())
-    gc.collect()
-    assert session() is None
-    assert controller() is None
+
+    def gone() -> bool:
+        QTest.qWait(50)  # deferred deletions happen while waiting only
+        gc.collect()
+        return session() is None and controller() is None
+
+    until(gone, patience=10)
 
 
 def test_two_widgets_share_nothing(viewer, open_widget, coins, centres, canvas: Canvas, true_coins) -> None:
