@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.annotation import editing
+from napari_sam.annotation.correcting import mask_on
 from napari_sam.annotation.history import Step
 from napari_sam.annotation.overlap import fitted
 from napari_sam.annotation.plane import Plane
@@ -119,13 +120,17 @@ class Document(Timeline):
             False if there is no mask to begin with.
         """
         item = self.current
-        answer = item.answer(plane)
         if mask is None:
-            mask = item.masks.get(plane) or (None if answer is None else answer.mask)
+            mask = item.masks.get(plane) or mask_on(item, plane)
         if mask is None or mask.is_empty:
             return False
+        base = dict(item.base)
+        # The whole mask is in question now. What is there stays until there is something better.
+        meanwhile = base.pop(plane, None)
+        answers = item.answers if meanwhile is None else {plane: meanwhile, **item.answers}
         with self.step(text):
-            self._ask(item, {**item.prompts, plane: Prompts.create(mask.shape, mask=mask)}, {plane})
+            prompts = {**item.prompts, plane: Prompts.create(mask.shape, mask=mask)}
+            self._ask(replace(item, base=base, answers=answers), prompts, {plane})
         return True
 
     def _ask(self, item: SamObject, prompts: Mapping[Plane, Prompts], changed: set[Plane]) -> None:
@@ -149,7 +154,8 @@ class Document(Timeline):
             return False
         if answer.prompts != item.prompts[plane] and not item.is_stale(plane):
             return False
-        same = (before := item.answer(plane)) is not None and before.mask == answer.mask
+        before = item.answers.get(plane)
+        same = before is not None and before.mask == answer.mask and plane not in item.base
         late = self._step is None
         if late:
             self._step = Step("")
@@ -188,9 +194,9 @@ class Document(Timeline):
             if is_canonical(plane):
                 touched.add(plane)
                 continue
-            for one in (None if before is None else before.answer(plane), item.answer(plane)):
+            for one in (None if before is None else mask_on(before, plane), mask_on(item, plane)):
                 if one is not None:
-                    touched.update(sections(plane, one.mask, self.shape))
+                    touched.update(sections(plane, one, self.shape))
         for one_item in fitted(self._state, item, touched, overwrite=self.overwrite):
             self._store(one_item)
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from napari_sam.annotation.correcting import mask_on
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import HandEdit, SamObject
 from napari_sam.annotation.state import State
@@ -20,13 +21,12 @@ def claims(item: SamObject, shape: tuple[int, ...], wanted: Iterable[Plane]) -> 
     size = shape[-2], shape[-1]
     on: dict[Plane, Mask] = {}
     across: defaultdict[Plane, list[Mask]] = defaultdict(list)
-    answers = {**item.base, **item.answers}
-    for plane, answer in answers.items():
-        if not is_canonical(plane):
-            for section, mask in sections(plane, answer.mask, shape).items():
+    for plane in item.base.keys() | item.answers.keys():
+        if not is_canonical(plane) and (upright := mask_on(item, plane)) is not None:
+            for section, mask in sections(plane, upright, shape).items():
                 across[section].append(mask)
     for plane in wanted:
-        mask = answers[plane].mask if plane in answers else Mask.empty(size)
+        mask = mask_on(item, plane) or Mask.empty(size)
         for other in across.get(plane, ()):
             mask = mask | other
         hand = item.hand.get(plane)
