@@ -24,7 +24,7 @@ from napari_sam.ui.keeping import Keeping
 from napari_sam.ui.layers import refusal, unwrap
 from napari_sam.ui.overview import Overview
 from napari_sam.ui.prompting import Prompting
-from napari_sam.ui.result import Result
+from napari_sam.ui.result import Result, layer_of
 from napari_sam.ui.segmenter import Loaded, ModelChoice
 from napari_sam.ui.session import Session
 from napari_sam.ui.switching import ModelSwitch
@@ -125,7 +125,9 @@ class Controller(Prompting, Deciding, Overview, Keeping):
             result = self._last.get(image)
             if result is not None and result.labels is not None and result.labels not in self.viewer.layers:
                 result.hide()
-            self._enter(image, result or Result(image))
+            if result is None:
+                result = Result(image, layer_of(image, self.viewer.layers))
+            self._enter(image, result)
         self.changed.emit()
 
     def set_result(self, labels: Labels | None) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.annotation.correcting import corrected
 from napari_sam.errors import PromptError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
@@ -62,13 +63,17 @@ class Hovering:
             self._deliver(None, positive)
             return
         asked_of = session.document.current
-        self._work.preview(
-            session,
-            plane,
-            prompts,
+        base = asked_of.base.get(plane)
+
+        def deliver(mask: Mask | None) -> None:
             # A click that came meanwhile makes the answer one to an old question.
-            lambda mask: self._deliver(mask if session.document.current == asked_of else None, positive),
-        )
+            if mask is not None and session.document.current != asked_of:
+                mask = None
+            if mask is not None and base is not None:
+                mask = corrected(base.mask, mask, prompts)
+            self._deliver(mask, positive)
+
+        self._work.preview(session, plane, prompts, deliver)
 
     def _prompts(self, plane: Plane, at: NDArray[np.float64], positive: bool) -> Prompts | None:
         """What the prompts would be after a click; None if they would select nothing."""

@@ -195,7 +195,8 @@ class Keeping:
         def found(known: tuple[ImageIdentity, list[Recoverable]]) -> None:
             identity, offers = known
             result.keep(lambda unsaved: autosave.attach(result.document, identity, name, unsaved=unsaved))
-            self._offers.setdefault(image, offers)
+            replaced = None if result.instead_of is None else result.instead_of.path
+            self._offers.setdefault(image, [offer for offer in offers if offer.path != replaced])
             if (old := result.instead_of) is not None and (new := result.autosave) is not None:
                 self._work.keep(
                     "put away",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary, ref
 
 from napari_sam.annotation import Changes, Document, Key
 from napari_sam.annotation.importing import drafts_of_labels
+from napari_sam.annotation.recovery import Recoverable
 from napari_sam.ui.annotation_files import document_of, mark
 from napari_sam.ui.classes import class_colormap
 from napari_sam.ui.layers import result_layer
@@ -18,9 +22,37 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
 
     from napari_sam.annotation.autosave import AutosaveFile
-    from napari_sam.annotation.recovery import Recoverable
 
-__all__ = ["Result"]
+__all__ = ["Result", "layer_of"]
+
+
+class Parked(NamedTuple):
+    """What a closed widget leaves behind for the next one.
+
+    Attributes
+    ----------
+    document : Document
+        With its history.
+    made : bool
+        Whether the layer is the plugin's.
+    path : Path or None
+        The file that it was written to.
+    image : weak reference to an Image layer
+    """
+
+    document: Document
+    made: bool
+    path: Path | None
+    image: ref[Image]
+
+
+_parked: WeakKeyDictionary[Labels, Parked] = WeakKeyDictionary()
+
+
+def layer_of(image: Image, layers: Iterable[Layer]) -> Labels | None:
+    """The layer with the objects of an image that were segmented in a widget which was closed."""
+    mine = (layer for layer in layers if layer in _parked and _parked[layer].image() is image)
+    return next(mine, None)
 
 
 class Result:
@@ -39,29 +71,41 @@ class Result:
     """
 
     def __init__(self, image: Image, labels: Labels | None = None, document: Document | None = None) -> None:
-        saved = None if labels is None or document is not None else document_of(labels)
-        given = document is not None
-        if document is None:
-            document = Document(image_shape(image)) if saved is None else saved
-        self.document = document
+        shape = image_shape(image)
+        self._image = ref(image)
+        self._made = labels is None
+        self.instead_of: Recoverable | None = None
+        known = document
+        if labels is not None and document is None:
+            known = self._parked_with(labels, shape) or document_of(labels)
+        self.document = Document(shape) if known is None else known
         self.autosave: AutosaveFile | None = None
         self._attach: Callable[[bool], AutosaveFile] | None = None
         self.identified = False
-        self.instead_of: Recoverable | None = None
         self.canvas: Canvas | None = None
         self.class_canvas: Canvas | None = None
-        self._made = labels is None
         self.document.changed.connect(self._on_document)
         if labels is not None:
-            if not given and saved is None:
+            if known is None:
                 # What was there before is where the history begins.
                 self.document.add_objects(drafts_of_labels(labels.data), "Import labels", keep_ids=True)
                 self.document.history.clear()
             mark(labels, self.document)
             self.canvas = Canvas(labels, self.document)
-            if saved is not None:
-                # Somebody may have painted since the file was read.
+            if known is not None:
+                # Somebody may have painted while nobody looked.
                 self.canvas.take_over_all()
+
+    def _parked_with(self, labels: Labels, shape: tuple[int, ...]) -> Document | None:
+        """The document that a closed widget showed in a layer."""
+        parked = _parked.get(labels)
+        if parked is None or parked.document.shape != shape:
+            return None
+        del _parked[labels]
+        self._made = parked.made
+        if parked.path is not None:
+            self.instead_of = Recoverable(parked.path, datetime.now(UTC))
+        return parked.document
 
     @property
     def labels(self) -> Labels | None:
@@ -125,10 +169,18 @@ class Result:
             self.autosave = self._attach(False)
 
     def close(self) -> None:
-        """Write what is not written yet, and stop."""
+        """Stop; whoever chooses the layer again goes on with the document."""
+        labels, path = self.labels, None
         if self.autosave is not None:
+            path = self.autosave.path
             self.autosave.close()
             self.autosave = None
+        for canvas in (self.canvas, self.class_canvas):
+            if canvas is not None:
+                canvas.close()
+        self.canvas = self.class_canvas = None
+        if labels is not None and len(self.document):
+            _parked[labels] = Parked(self.document, self._made, path, self._image)
 
     def hide(self) -> None:
         """The layer of objects is gone; the objects stay."""

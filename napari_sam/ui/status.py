@@ -46,9 +46,10 @@ def describe(controller: Controller) -> str:
     if controller.busy:
         return f"{controller.doing or f'Segmenting object {current.id}'}…"
     if (answer := current.answer(plane)) is not None:
+        mask = current.masks.get(plane, answer.mask)
         score = "" if answer.score is None else f", predicted IoU {answer.score:.2f}"
         return (
-            f"Object {current.id}: {answer.mask.area:,} pixels{score}. "
+            f"Object {current.id}: {mask.area:,} pixels{score}. "
             "Correct it with more points (Ctrl-click: background), or accept it."
         )
     if plane in current.masks:
