@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from napari_sam.annotation.records import held_beside
 
 __all__ = ["Change", "History", "Step"]
 
@@ -22,43 +23,60 @@ class Change(NamedTuple):
         Which value.
     before, after : object
         None where there was or is none.
-    nbytes : int
-        Memory that the history keeps alive by this change, at most.
     """
 
     key: Hashable
     before: Any
     after: Any
-    nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the history keeps alive by this change, in bytes, at most: that of objects' masks."""
+        # What is kept under other keys than uids is small, or some object's, too.
+        if not isinstance(self.key, int):
+            return 0
+        return held_beside(self.before, self.after) + held_beside(self.after, self.before)
 
 
-@dataclass(slots=True)
 class Step:
     """What one undo takes back.
 
-    Attributes
+    Parameters
     ----------
     text : str
         What was done, in words for a button.
-    gesture : hashable or None
+    gesture : hashable, optional
         Steps of the same gesture are one step, named by its beginning: a drag is many changes and one undo.
-    changes : list of Change
+
+    Attributes
+    ----------
     nbytes : int
+        Of its changes.
     """
 
-    text: str
-    gesture: Hashable = None
-    changes: list[Change] = field(default_factory=list)
-    nbytes: int = 0
+    __slots__ = ("_changes", "gesture", "nbytes", "text")
+
+    def __init__(self, text: str, gesture: Hashable = None) -> None:
+        self.text, self.gesture = text, gesture
+        self.nbytes = 0
+        self._changes: dict[Hashable, tuple[Change, int]] = {}
+
+    @property
+    def changes(self) -> list[Change]:
+        """One for each value that is different, in the order in which they first changed."""
+        return [change for change, _ in self._changes.values()]
 
     def add(self, change: Change) -> None:
-        """Append a change; one that goes on where another of the same value ended is joined to it."""
-        self.nbytes += change.nbytes
-        last = self.changes[-1] if self.changes else None
-        if last is not None and last.key == change.key:
-            self.changes[-1] = Change(change.key, last.before, change.after, last.nbytes + change.nbytes)
-        else:
-            self.changes.append(change)
+        """Add a change; of a value that changed before, what it was in between is forgotten.
+
+        A stroke of the brush changes two large objects hundreds of times.
+        """
+        earlier, nbytes = self._changes.get(change.key, (change, 0))
+        change = Change(change.key, earlier.before, change.after)
+        self.nbytes -= nbytes
+        nbytes = change.nbytes
+        self.nbytes += nbytes
+        self._changes[change.key] = change, nbytes
 
 
 class History:
@@ -110,13 +128,11 @@ class History:
         self._merge_late()
         last = self._done[-1] if self._done else None
         if last is not None and step.gesture is not None and step.gesture == last.gesture:
-            for change in step.changes:
-                last.add(change)
+            self._join(step)
         else:
             self._done.append(step)
-        self._nbytes += step.nbytes
-        while len(self._done) > 1 and self._nbytes > self._limit:
-            self._nbytes -= self._done.popleft().nbytes
+            self._nbytes += step.nbytes
+        self._make_room()
 
     def record_late(self, changes: list[Change]) -> None:
         """Something changed by itself."""
@@ -155,12 +171,23 @@ class History:
         self._nbytes = 0
 
     def _merge_late(self) -> None:
-        if self._late.changes and self._done:
-            for change in self._late.changes:
-                self._done[-1].add(change)
-            self._nbytes += self._late.nbytes
+        if self._done:
+            self._join(self._late)
+            self._make_room()
         self._late = Step("")
+
+    def _join(self, step: Step) -> None:
+        """Let the newest step go on with what another one did."""
+        last = self._done[-1]
+        self._nbytes -= last.nbytes
+        for change in step.changes:
+            last.add(change)
+        self._nbytes += last.nbytes
+
+    def _make_room(self) -> None:
+        while len(self._done) > 1 and self._nbytes > self._limit:
+            self._nbytes -= self._done.popleft().nbytes
 
 
 def _reversed(step: Step) -> list[Change]:
-    return [Change(c.key, c.after, c.before, c.nbytes) for c in reversed(step.changes)]
+    return [Change(c.key, c.after, c.before) for c in reversed(step.changes)]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from napari_sam.annotation.plane import Plane
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 
-__all__ = ["Answer", "HandEdit", "Look", "ObjectClass", "SamObject", "Source"]
+__all__ = ["GREATEST_ID", "Answer", "HandEdit", "Look", "ObjectClass", "SamObject", "Source", "held_beside"]
+
+GREATEST_ID = 2**62 - 1
+"""Of an object. Arrays of ids are signed and have 64 bits, and there is always one more."""
 
 
 class Source(StrEnum):
@@ -197,3 +201,28 @@ class SamObject:
             and prompts.selects_something
             and (answer is None or answer.prompts != prompts)
         )
+
+
+def held_beside(item: SamObject | None, other: SamObject | None) -> int:
+    """Bytes of the masks and logits that an object holds and another does not."""
+    if item is None:
+        return 0
+    theirs = set() if other is None else {id(part) for part in _large(other)}
+    mine = {id(part): part.nbytes for part in _large(item)}
+    return sum(nbytes for address, nbytes in mine.items() if address not in theirs)
+
+
+def _large(item: SamObject) -> Iterator[Any]:
+    """What takes memory: masks, and logits that were prompts."""
+    yield from item.masks.values()
+    for edit in item.hand.values():
+        yield from (edit.added, edit.removed)
+    for lent in item.taken.values():
+        yield from lent.values()
+    prompts: list[Prompts | None] = list(item.prompts.values())
+    for answer in (*item.base.values(), *item.answers.values()):
+        yield from (mask for mask, _ in answer.candidates)
+        prompts.append(answer.prompts)
+    for one in prompts:
+        if one is not None:
+            yield from (part for part in (one.mask, one.mask_input) if part is not None)

@@ -121,9 +121,7 @@ class State:
 
     def put(self, key: Hashable, value: Any) -> Change:
         """Set a value, None to take it away; returns what that changed."""
-        before = self.set(key, value)
-        nbytes = 0 if isinstance(key, Key) else _held(before, value) + _held(value, before)
-        return Change(key, before, value, nbytes)
+        return Change(key, self.set(key, value), value)
 
     def set(self, key: Hashable, value: Any) -> Any:
         """Set a value, None to take it away; returns what it was."""
@@ -161,23 +159,3 @@ class State:
         """What changed since this was last asked."""
         changes, self.changes = self.changes, Changes()
         return changes
-
-
-def _held(item: SamObject | None, other: SamObject | None) -> int:
-    """Bytes of the masks of one record that the other does not share."""
-    if item is None:
-        return 0
-    total = 0
-    for mine, theirs in zip(_parts(item), _parts(other), strict=True):
-        if mine is not theirs:
-            total += sum(part.nbytes for plane, part in mine.items() if theirs.get(plane) is not part)
-    return total
-
-
-_NOTHING: dict[Plane, Any] = {}
-
-
-def _parts(item: SamObject | None) -> list[Mapping[Plane, Any]]:
-    if item is None:
-        return [_NOTHING] * 4
-    return [item.answers, item.base, item.hand, item.masks]
