@@ -328,9 +328,9 @@ class Controller(Prompting, Deciding, Overview, Keeping):
         item = session.document.object_at(at)
         if item is None or item.uid == session.document.current.uid:
             return
-        # The first of the two clicks was a point for the object before.
+        # The first of the two clicks was a point for the object before, if it was with a tool for points.
         self._catch_up()
-        if session.document.undo_text == "Add point":
+        if self.tool in ("positive", "negative") and session.document.undo_text == "Add point":
             session.document.undo()
         self.open_object(item.uid)
 
