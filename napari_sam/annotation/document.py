@@ -14,7 +14,7 @@ from napari_sam.annotation.correcting import mask_on
 from napari_sam.annotation.history import Step
 from napari_sam.annotation.overlap import fitted
 from napari_sam.annotation.plane import Plane
-from napari_sam.annotation.records import Answer, ObjectClass, SamObject, Source
+from napari_sam.annotation.records import GREATEST_ID, Answer, ObjectClass, SamObject, Source
 from napari_sam.annotation.state import Key
 from napari_sam.annotation.territory import Box, is_canonical, sections
 from napari_sam.annotation.timeline import Timeline
@@ -76,7 +76,11 @@ class Document(Timeline):
     def current(self) -> SamObject:
         """The object that is being worked on; it may be empty, and is then not among `objects`."""
         item = super().current
-        return item if item.uid in self else replace(item, class_id=self.new_class)
+        if item.uid in self:
+            return item
+        # The class may be gone: an undo took it away again.
+        known = any(one.id == self.new_class for one in self.classes)
+        return replace(item, class_id=self.new_class if known else 0)
 
     # Prompts and answers
 
@@ -224,6 +228,10 @@ class Document(Timeline):
         return self._state.objects[item.uid]
 
     def _accept(self, item: SamObject) -> None:
+        opened = self.opened
+        if opened is not None and item == editing.reopened(opened):
+            # Nobody changed it: what was painted by hand still is.
+            item = opened
         self._put(item.uid, replace(item, accepted=True, taken={}))
         self._raise_next_id(item.id)
 
@@ -322,6 +330,9 @@ class Document(Timeline):
                 self._put(item.uid, None)
                 self._raise_next_id(item.id)
             self._put(merged.uid, merged)
+            if self.current.taken:
+                gone = {item.uid for item in items[1:]}
+                self._put(self.current.uid, editing.owed_to(merged.uid, gone, self.current))
             if self._state.values[Key.CURRENT] in {item.uid for item in items}:
                 self._raise_next_id(merged.id)
                 self._start()
@@ -341,12 +352,13 @@ class Document(Timeline):
             raise AnnotationError(f"Object {item.id} has one part only: there is nothing to split.")
         with self.step(f"Split object {item.id}"):
             number = self._free_id
-            whole = replace(editing.from_masks(item, parts[0]), accepted=True)
+            painted = {plane: edit.added for plane, edit in item.hand.items()}
+            whole = replace(editing.from_masks(item, parts[0], painted), accepted=True)
             self._put(item.uid, whole)
             made = [whole]
             for masks in parts[1:]:
                 part = replace(whole, uid=self._new_uid(), id=number)
-                part = editing.from_masks(part, masks)
+                part = editing.from_masks(part, masks, painted)
                 self._put(part.uid, part)
                 made.append(part)
                 number += 1
@@ -423,8 +435,9 @@ class Document(Timeline):
         Parameters
         ----------
         drafts : sequence of SamObject
-            Their class, source, prompts, answers, base count; uids and masks are given here. An object
-            that comes earlier keeps the pixels that it shares with a later one, unless `overwrite` is on.
+            Their class if there is such a one, source, prompts, answers, base count; uids and masks are given
+            here. An object that comes earlier keeps the pixels that it shares with a later one, unless
+            `overwrite` is on.
         text : str
         keep_ids : bool, default False
             Keep their ids; else they count up.
@@ -432,25 +445,34 @@ class Document(Timeline):
         Raises
         ------
         AnnotationError
-            If an id that is to be kept is taken.
+            If an id that is to be kept is taken, 0 or too large.
         """
         if keep_ids:
             taken = any(self._state.with_id(d.id) is not None for d in drafts)
             if taken or len({d.id for d in drafts}) < len(drafts):
                 raise AnnotationError("Some of the ids are taken: let the objects get new ones.")
+            if any(draft.id == 0 for draft in drafts):
+                raise AnnotationError("The id 0 is background: let the objects get new ones.")
+            if (greatest := max((draft.id for draft in drafts), default=0)) > GREATEST_ID:
+                raise AnnotationError(f"The id {greatest} is too large: let the objects get new ones.")
         added: list[int] = []
+        known = {0, *(one.id for one in self.classes)}
         with self.step(text):
             first = self._free_id
             ids = [draft.id for draft in drafts] if keep_ids else range(first, first + len(drafts))
             self._raise_next_id(max(ids, default=0))
             for number, draft in zip(ids, drafts, strict=True):
                 item = replace(
-                    draft, uid=self._new_uid(), id=number, accepted=True, hand={}, masks={}, taken={}
+                    draft,
+                    uid=self._new_uid(),
+                    id=number,
+                    class_id=draft.class_id if draft.class_id in known else 0,
+                    accepted=True,
+                    hand={},
+                    masks={},
+                    taken={},
                 )
                 self._change(item, {**item.base, **item.answers})
-                stored = self._state.objects[item.uid]
-                if stored.taken:
-                    self._put(item.uid, replace(stored, taken={}))
                 added.append(item.uid)
         return [self._state.objects[uid] for uid in added]
 
@@ -478,7 +500,7 @@ class Document(Timeline):
         edits = editing.painted(self._state, self.current, plane, box, values)
         if not edits:
             return False
-        erased = not values.any()
+        erased = not values[values != self.labels_in(plane, box)].any()
         with self.step("Erase" if erased else "Paint", gesture):
             for item in edits:
                 if item.uid == 0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,14 @@ from scipy import ndimage
 
 from napari_sam.annotation.overlap import with_hand
 from napari_sam.annotation.plane import Plane
-from napari_sam.annotation.records import Answer, SamObject, Source
+from napari_sam.annotation.records import GREATEST_ID, Answer, HandEdit, SamObject, Source
 from napari_sam.annotation.state import State
 from napari_sam.annotation.territory import Box
-from napari_sam.inference.mask import Mask
+from napari_sam.errors import AnnotationError
+from napari_sam.inference.mask import Mask, box_around
 from napari_sam.inference.prompts import Prompts
 
-__all__ = ["from_masks", "merged", "painted", "parts", "reopened", "with_mask_prompt"]
+__all__ = ["from_masks", "merged", "owed_to", "painted", "parts", "reopened", "with_mask_prompt"]
 
 
 def with_mask_prompt(item: SamObject, plane: Plane, drawn: Prompts | None) -> Prompts | None:
@@ -48,19 +50,55 @@ def reopened(item: SamObject) -> SamObject:
     return replace(item, accepted=False, base=base, hand=hand)
 
 
-def from_masks(item: SamObject, masks: Mapping[Plane, Mask]) -> SamObject:
-    """An object that is nothing but these pixels."""
+def from_masks(item: SamObject, masks: Mapping[Plane, Mask], painted: Mapping[Plane, Mask]) -> SamObject:
+    """An object that is nothing but these pixels; those that a hand painted stay what they are."""
     base = {plane: Answer(((mask, None),)) for plane, mask in masks.items()}
-    return replace(item, prompts={}, answers={}, hand={}, taken={}, base=base, masks=masks)
+    hand = {}
+    for plane, added in painted.items():
+        if plane in masks and not (mine := added & masks[plane]).is_empty:
+            hand[plane] = HandEdit(mine, Mask.empty(mine.shape))
+    return replace(item, prompts={}, answers={}, hand=hand, taken={}, base=base, masks=masks)
 
 
 def merged(items: Sequence[SamObject]) -> SamObject:
     """The first object with the pixels of all."""
-    masks: dict[Plane, Mask] = {}
+    masks: defaultdict[Plane, list[Mask]] = defaultdict(list)
+    painted: defaultdict[Plane, list[Mask]] = defaultdict(list)
     for item in items:
         for plane, mask in item.masks.items():
-            masks[plane] = masks[plane] | mask if plane in masks else mask
-    return replace(from_masks(items[0], masks), accepted=True)
+            masks[plane].append(mask)
+            if plane in item.hand:
+                painted[plane].append(item.hand[plane].added & mask)
+    whole = from_masks(items[0], _unions(masks), _unions(painted))
+    return replace(whole, accepted=True)
+
+
+def owed_to(uid: int, gone: Collection[int], item: SamObject) -> SamObject:
+    """An object whose debts to others that are gone now are to another one."""
+    taken: dict[Plane, dict[int, Mask]] = {}
+    for plane, lent in item.taken.items():
+        mine: dict[int, Mask] = {}
+        for owner, mask in lent.items():
+            now = uid if owner in gone else owner
+            mine[now] = mine[now] | mask if now in mine else mask
+        taken[plane] = mine
+    return replace(item, taken=taken)
+
+
+def _unions(masks: Mapping[Plane, Sequence[Mask]]) -> dict[Plane, Mask]:
+    """What is in any of the masks of a plane: the time is for the pixels, however many masks there are."""
+    result = {}
+    for plane, several in masks.items():
+        rows, columns = box_around(*several)
+        bits = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
+        for mask in several:
+            (row, column), (height, width) = mask.origin, mask.bits.shape
+            row, column = row - rows.start, column - columns.start
+            # An empty mask is nowhere.
+            if not mask.is_empty:
+                bits[row : row + height, column : column + width] |= mask.bits
+        result[plane] = Mask((rows.start, columns.start), bits, several[0].shape)
+    return result
 
 
 def parts(item: SamObject) -> list[dict[Plane, Mask]]:
@@ -77,19 +115,24 @@ def parts(item: SamObject) -> list[dict[Plane, Mask]]:
     right, bottom = boxes[:, 2].max() + 1, boxes[:, 3].max() + 1
     rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
     crop = np.zeros((*size, bottom - top, right - left), dtype=bool)
-    places = [tuple(int(i) for i in at - low) for at in leading]
-    for place, mask in zip(places, item.masks.values(), strict=True):
-        crop[place] = mask.bits_in(rows, columns)
+    at_place = {tuple(int(i) for i in at - low): plane for at, plane in zip(leading, planes, strict=True)}
+    for place, plane in at_place.items():
+        crop[place] = item.masks[plane].bits_in(rows, columns)
     found, count = ndimage.label(crop, structure=np.ones((3,) * crop.ndim))
     if count < 2:
         return [dict(item.masks)]
     sizes = np.bincount(found.ravel())[1:]
+    boxes_of_parts = ndimage.find_objects(found)
     result = []
-    for number in np.argsort(-sizes, kind="stable") + 1:
+    for number in np.argsort(-sizes, kind="stable"):
+        *span, inner_rows, inner_columns = boxes_of_parts[number]
+        origin = int(top) + inner_rows.start, int(left) + inner_columns.start
         part = {}
-        for plane, place in zip(planes, places, strict=True):
-            if (bits := found[place] == number).any():
-                part[plane] = Mask((int(top), int(left)), bits, shape)
+        for step in np.ndindex(*(axis.stop - axis.start for axis in span)):
+            place = tuple(axis.start + i for axis, i in zip(span, step, strict=True))
+            bits = found[(*place, inner_rows, inner_columns)] == number + 1
+            if bits.any():
+                part[at_place[place]] = Mask(origin, bits, shape)
         result.append(part)
     return result
 
@@ -110,7 +153,16 @@ def painted(
         Rows and columns.
     values : ndarray, shape of the box, int
         The ids after painting.
+
+    Raises
+    ------
+    AnnotationError
+        If an id is too large.
     """
+    if values.size and int(values.max()) > GREATEST_ID:
+        raise AnnotationError(f"The label {values.max()} is too large: ids have at most 62 bits.")
+    # Unsigned and signed numbers of 64 bits meet in floating point.
+    values = values.astype(np.int64)
     objects = state.objects
     near = state.territory.near(plane, box)
     ids = {uid: objects[uid].id for uid in near}

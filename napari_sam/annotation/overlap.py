@@ -59,7 +59,7 @@ def fitted(state: State, item: SamObject, planes: Iterable[Plane], *, overwrite:
     for plane, alone in claims(item, state.shape, planes).items():
         claim = alone
         lent = taken.pop(plane, {})
-        mine = item.masks.get(plane, claim)
+        mine = item.masks.get(plane) or Mask.empty(claim.shape)
         for uid, mask in lent.items():
             if (owner := other(uid)) is not None:
                 # What a third object took meanwhile is not this one's to give.
@@ -83,7 +83,7 @@ def fitted(state: State, item: SamObject, planes: Iterable[Plane], *, overwrite:
                     changed[uid] = _with_mask(owner, plane, theirs - lost)
             # What was lent before and is still covered is not given back above: it stays lent.
             for uid, mask in lent.items():
-                if overwrite and not (still := mask & claim).is_empty:
+                if overwrite and not (still := mask & mine & claim).is_empty:
                     kept[uid] = _or(kept.get(uid), still)
             if kept:
                 taken[plane] = kept
@@ -91,7 +91,8 @@ def fitted(state: State, item: SamObject, planes: Iterable[Plane], *, overwrite:
             masks.pop(plane, None)
         else:
             masks[plane] = claim
-    return [replace(item, masks=masks, taken=taken), *changed.values()]
+    # An accepted object, whose answer came late, keeps what it takes.
+    return [replace(item, masks=masks, taken={} if item.accepted else taken), *changed.values()]
 
 
 def _without(mask: Mask, others: Iterable[Mask]) -> Mask:
