@@ -53,7 +53,8 @@ def _class_action(number: int) -> _Action:
     return _Action(
         lambda controller: controller.choose_class(number),
         f"Segment Anything: class {number} for the current object and those that follow",
-        (str(number),),
+        # napari's layers take the plain numbers for their own tools, up to 5 or 7.
+        (str(number), f"Alt-{number}"),
     )
 
 

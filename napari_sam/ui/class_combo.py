@@ -35,8 +35,8 @@ class ClassCombo(QComboBox):
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
-            "The class of the current object and of new ones. Type a name to make a class; the keys 1 to 9 "
-            "choose one where napari does not use them itself."
+            "The class of the current object and of new ones. Type a name to make a class; Alt with 1 to 9 "
+            "chooses one, and so do 1 to 9 alone where napari does not use them itself."
         )
         self.activated.connect(self._choose)
         line = self.lineEdit()
@@ -69,9 +69,10 @@ class ClassCombo(QComboBox):
 
     def _take_name(self) -> None:
         name = self.currentText().strip()
-        number = 0 if name in ("", _NONE) else self._controller.add_class(name)
-        if number is not None:
-            self._controller.set_class(number)
+        if name in ("", _NONE):
+            self._controller.set_class(0)
+        else:
+            self._controller.set_new_class(name)
         self._shown = None
         self.refresh()
         self.clearFocus()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CurrentPanel"]
 
-_OTHER = "With Ctrl or the right button they do the opposite."
+_OTHER = "Ctrl-click or right-click does the opposite."
 
 
 class CurrentPanel(QWidget):
@@ -75,7 +75,8 @@ class CurrentPanel(QWidget):
         self.undo_button.clicked.connect(controller.undo)
         self.redo_button.clicked.connect(controller.redo)
         self.refine_button = button(
-            "Refine", "Let the model improve the mask on this plane: the mask itself becomes the prompt."
+            "Refine",
+            "Ask the model for a better mask on this plane, beginning with the one that is there.",
         )
         self.refine_button.clicked.connect(controller.refine)
         self.preview_box = QCheckBox("Preview")
@@ -177,7 +178,11 @@ class CurrentPanel(QWidget):
             (self.lasso_button, LASSO, "Draw roughly around the object."),
             (self.undo_button, UNDO, "Take back what was done last."),
             (self.redo_button, REDO, "Do again what was undone."),
-            (self.candidates, CANDIDATE, "A single click may mean a part or the whole: choose."),
+            (
+                self.candidates,
+                CANDIDATE,
+                "What the click may mean, with the predicted IoU: choose one.",
+            ),
         ):
             key = keys.text(name)
             part.setToolTip(f"{tip} Key: {key}. Change it in Preferences > Shortcuts." if key else tip)

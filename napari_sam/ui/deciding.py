@@ -12,7 +12,7 @@ from napari_sam.errors import AnnotationError, ImageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_sam.annotation import Document
+    from napari_sam.annotation import Document, SamObject
     from napari_sam.ui.session import Session
     from napari_sam.ui.work import Work
 
@@ -59,6 +59,11 @@ class Deciding:
         with self._command() as document:
             if document is not None and document.current.is_empty:
                 self._tell("There is nothing to accept yet: click an object or draw a box first.")
+            elif document is not None and _is_hidden(document.current):
+                self._tell(
+                    f"Object {document.current.id} has no pixels of its own, since another object is there: "
+                    "double click to open that one, or switch Overwrite on."
+                )
             elif document is not None:
                 document.accept()
 
@@ -93,7 +98,7 @@ class Deciding:
         plane = None if session is None else session.plane
         answer = None if session is None or plane is None else session.document.current.answers.get(plane)
         if answer is None or len(answer.candidates) < 2:
-            self._tell("There is one mask only: a single click gives three to choose from.")
+            self._tell("There is one mask only to choose from: a single click gives three.")
         else:
             self.choose((answer.chosen + 1) % len(answer.candidates))
 
@@ -108,8 +113,10 @@ class Deciding:
     def open_object(self, uid: int) -> None:
         """Go on with an object: its prompts come back."""
         with self._command() as document:
-            if document is not None:
+            if document is not None and self.session is not None:
                 document.open(uid)
+                if self.session.viewer.layers.selection.active not in self.session.prompts:
+                    self.session.viewer.layers.selection.active = self.session.prompts.points
 
     def delete_objects(self, uids: Iterable[int]) -> None:
         """Delete objects."""
@@ -130,6 +137,15 @@ class Deciding:
                 document.split(uid)
 
     # Classes
+
+    def set_new_class(self, name: str) -> None:
+        """Give the current object, and those that follow, the class with this name; it is made if need be."""
+        with self._command() as document:
+            if document is not None:
+                with document.step(f"New class {name}"):
+                    number = self.add_class(name)
+                    if number is not None:
+                        self.set_class(number)
 
     def add_class(self, name: str) -> int | None:
         """Add a class with a colour of its own, or find the one with that name; returns its id."""
@@ -167,3 +183,9 @@ class Deciding:
         """Whether new objects take pixels from those that are there."""
         if self.session is not None:
             self.session.document.overwrite = overwrite
+
+
+def _is_hidden(item: SamObject) -> bool:
+    """Whether the model found something, but all of it is other objects'."""
+    waiting = any(item.is_stale(plane) for plane in item.prompts)
+    return not item.masks and not waiting and any(not a.mask.is_empty for a in item.answers.values())

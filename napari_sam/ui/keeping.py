@@ -115,7 +115,8 @@ class Keeping:
         ----------
         snapshot : Snapshot
         instead_of : Recoverable, optional
-            Where it was found: it is put away as soon as it is in a new file.
+            Where it was found, if that was not a file of the user's: it is put away as soon as it is in a new
+            one.
         """
         session = self.session
         if session is None:
@@ -124,6 +125,7 @@ class Keeping:
         self._leave()
         result = Result(image, document=Document.of(snapshot))
         result.instead_of = instead_of
+        result.unsaved = instead_of is not None
         self._enter(image, result)
         if snapshot.objects and self.session is not None:
             self.session.ensure_labels()

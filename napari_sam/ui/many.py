@@ -89,7 +89,9 @@ def prompts_from(layer: Layer, session: Session) -> Many:
         found = {on: make(np.array(many), size) for on, many in grouped.items()}
         if outside:
             found.setdefault(plane, Checked([], ""))
-            sentence = f"{outside} of {len(shapes)} {what} lie on no plane of the image and were skipped."
+            verbs = ("lies", "was") if outside == 1 else ("lie", "were")
+            told = f"{outside} of {len(shapes)} {what} {verbs[0]} on no plane of the image"
+            sentence = f"{told} and {verbs[1]} skipped."
             found[plane] = found[plane]._replace(skipped=sentence)
     prompts = [(on, checked.prompts) for on, checked in found.items() if checked.prompts]
     skipped = " ".join(checked.skipped for checked in found.values() if checked.skipped)

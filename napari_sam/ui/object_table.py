@@ -44,7 +44,7 @@ from qtpy.QtWidgets import (
 
 __all__ = ["ObjectTable", "Row"]
 
-_HINT = "Objects appear here when you accept them."
+_HINT = "Objects appear here as you click them."
 _MANY = 20
 """From this many gaps on, showing everything anew is faster than closing them one by one."""
 

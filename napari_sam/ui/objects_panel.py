@@ -45,14 +45,14 @@ class ObjectsPanel(QWidget):
         self.table.merge_asked.connect(controller.merge_objects)
         self.table.split_asked.connect(controller.split_object)
         self.each_button = button(
-            "Segment each…", "Make an object of each point, box or label of another layer."
+            "Segment each…", "Ask the model for one object per point, box or label of another layer."
         )
         self.each_menu = QMenu(self.each_button)
         self.each_menu.aboutToShow.connect(self._fill_each_menu)
         self.each_button.setMenu(self.each_menu)
         self.classes_button = button(
             "Show classes",
-            "Show a layer of classes instead of that of objects, or the objects again.",
+            "Show classes instead of objects.",
         )
         self.classes_button.setCheckable(True)
         self.classes_button.clicked.connect(controller.show_classes)
@@ -83,7 +83,9 @@ class ObjectsPanel(QWidget):
         accepted = sum(item.accepted for item in objects)
         models = self._controller.models
         where = f" on {self._controller.device}" if self._controller.device else ""
-        self.count_label.setText(f"{accepted} accepted  ·  {models.choice.label}{where}")
+        self.count_label.setText(
+            f"{len(objects)} objects, {accepted} accepted  ·  {models.choice.label}{where}"
+        )
 
     def _follow(self, document: Document | None) -> None:
         if document is self._document:
@@ -149,7 +151,9 @@ class ObjectsPanel(QWidget):
             if isinstance(layer, Points | Shapes | Labels) and not self._controller.owns(layer)
         ]
         for layer in layers:
-            what = "point" if isinstance(layer, Points) else "box" if isinstance(layer, Shapes) else "label"
+            what = (
+                "Points" if isinstance(layer, Points) else "Boxes" if isinstance(layer, Shapes) else "Labels"
+            )
             action = self.each_menu.addAction(f"{what} of “{layer.name}”")
             if action is not None:
                 action.triggered.connect(lambda _=False, layer=layer: self._controller.segment_each(layer))

@@ -28,8 +28,10 @@ class RecoveryRow(QFrame):
         self.setFrameShape(QFrame.Shape.StyledPanel)
         self.label = QLabel()
         self.label.setWordWrap(True)
-        self.recover_button = button("Go on with it", "Open it as the annotation of this image.")
-        self.dismiss_button = button("Not now", "Put it away: the newest twenty that were put away are kept.")
+        self.recover_button = button("Recover", "Open it as the annotation of this image.")
+        self.dismiss_button = button(
+            "Discard", "It goes to the folder of discarded annotations, where the newest twenty are kept."
+        )
         self.recover_button.clicked.connect(controller.recover)
         self.dismiss_button.clicked.connect(controller.dismiss_offer)
         layout = QVBoxLayout(self)

@@ -82,6 +82,7 @@ class Result:
         self.autosave: AutosaveFile | None = None
         self._attach: Callable[[bool], AutosaveFile] | None = None
         self.identified = False
+        self.unsaved = True
         self.canvas: Canvas | None = None
         self.class_canvas: Canvas | None = None
         self.document.changed.connect(self._on_document)
@@ -160,7 +161,7 @@ class Result:
     def keep(self, attach: Callable[[bool], AutosaveFile]) -> None:
         """Write the objects to a file from now on; `attach` is told whether there is anything unsaved."""
         self._attach = attach
-        self.autosave = attach(True)
+        self.autosave = attach(self.unsaved)
 
     def saved(self) -> None:
         """The user has what there is: only what comes from now on can be lost."""

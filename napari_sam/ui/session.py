@@ -168,7 +168,13 @@ class Session:
 
     def ensure_labels(self) -> Labels:
         """The result layer, made now if there is none yet."""
-        return self.result.ensure_labels(self.viewer, self.image, (self.prompts.shapes, self.prompts.points))
+        before = self.result.labels
+        labels = self.result.ensure_labels(
+            self.viewer, self.image, (self.prompts.shapes, self.prompts.points)
+        )
+        if labels is not before:
+            self._select(self.document.current)
+        return labels
 
     def ensure_class_labels(self) -> Labels:
         """The layer of classes, made now if there is none."""

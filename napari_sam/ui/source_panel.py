@@ -36,11 +36,13 @@ class SourcePanel(QWidget):
         self._controller = controller
         self._viewer = controller.viewer
         device = controller.models.choice.device
-        self.image_combo = combo("The image to segment, as it is displayed.")
+        self.image_combo = combo(
+            "The image to segment; the model sees it with its contrast limits and gamma."
+        )
         self.model_combo = ModelCombo()
         self.model_combo.setMinimumContentsLength(12)
         self.model_combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.device_combo = combo("Where the network runs.")
+        self.device_combo = combo("Where the model runs; auto is the fastest device there is.")
         self.result_combo = combo(
             "Where the objects go. What is in an existing layer stays; its labels become objects."
         )

@@ -35,7 +35,7 @@ def describe(controller: Controller) -> str:
     if session.plane is None:
         return session.plane_problem
     if session.is_full:
-        return "The labels layer has no id left for another object (its numbers are small): choose a new one."
+        return "The labels layer's type cannot hold another id: choose “New labels layer” under “Objects to”."
     if controller.notice:
         return controller.notice
     current, plane = session.document.current, session.plane
@@ -46,8 +46,18 @@ def describe(controller: Controller) -> str:
     if controller.busy:
         return f"{controller.doing or f'Segmenting object {current.id}'}…"
     if (answer := current.answer(plane)) is not None:
+        if not current.masks and not answer.mask.is_empty:
+            return (
+                f"Object {current.id} has no pixels of its own, since another object is there: double click to "
+                "open that one, or switch Overwrite on."
+            )
         mask = current.masks.get(plane, answer.mask)
         score = "" if answer.score is None else f", predicted IoU {answer.score:.2f}"
+        if session.document.opened is not None:
+            return (
+                f"Object {current.id} is open again: {mask.area:,} pixels{score}. Correct it, then accept; "
+                "Reject leaves it as it was."
+            )
         return (
             f"Object {current.id}: {mask.area:,} pixels{score}. "
             "Correct it with more points (Ctrl-click: background), or accept it."
@@ -59,4 +69,5 @@ def describe(controller: Controller) -> str:
         return "Points on the background alone select nothing: add one on the object, or a box."
     if current.prompts:
         return f"Object {current.id} has no prompts on this plane: click to continue it here, or accept it."
-    return "Click an object, or draw a box around it."
+    again = " Double click one that is there to correct it." if len(session.document) else ""
+    return f"Click an object, or draw a box around it.{again}"
