@@ -37,7 +37,7 @@ class SourcePanel(QWidget):
         self._viewer = controller.viewer
         device = controller.models.choice.device
         self.image_combo = combo(
-            "The image to segment; the model sees it with its contrast limits and gamma."
+            "The image to segment, as it is displayed: with its contrast limits and gamma."
         )
         self.model_combo = ModelCombo()
         self.model_combo.setMinimumContentsLength(12)

@@ -48,8 +48,8 @@ def describe(controller: Controller) -> str:
     if (answer := current.answer(plane)) is not None:
         if not current.masks and not answer.mask.is_empty:
             return (
-                f"Object {current.id} has no pixels of its own, since another object is there: double click to "
-                "open that one, or switch Overwrite on."
+                f"Object {current.id} has no pixels of its own, since another object is there: double click "
+                "to open that one, or switch Overwrite on."
             )
         mask = current.masks.get(plane, answer.mask)
         score = "" if answer.score is None else f", predicted IoU {answer.score:.2f}"
