@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
 
-import numpy as np
 from qtpy.QtCore import (  # type: ignore[attr-defined]
-    QAbstractTableModel,
     QEvent,
     QItemSelection,
     QItemSelectionModel,
@@ -24,11 +20,8 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]
 )
 from qtpy.QtGui import (  # type: ignore[attr-defined]
     QAction,
-    QColor,
     QGuiApplication,
-    QIcon,
     QKeyEvent,
-    QPixmap,
     QResizeEvent,
 )
 from qtpy.QtWidgets import (
@@ -42,13 +35,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sam.ui.object_rows import CLASS, COLUMNS, SWATCH, ObjectRows, Row, runs
+
 __all__ = ["ObjectTable", "Row"]
 
-_HINT = "Objects appear here as you click them."
-_MANY = 20
-"""From this many gaps on, showing everything anew is faster than closing them one by one."""
+_WIDTH = 320
 
-_ROOT = QModelIndex()
+_HINT = "Objects appear here as you click them."
+
 _KEYS = {
     Qt.Key.Key_Delete: "delete",
     Qt.Key.Key_Backspace: "delete",
@@ -57,80 +51,17 @@ _KEYS = {
 }
 
 
-class Row(NamedTuple):
-    """What the table says of one object.
-
-    Attributes
-    ----------
-    uid : int
-        What stays the same for as long as the object exists.
-    id : int
-        Its value in the Labels layer.
-    class_name : str
-    colour : tuple of float
-        Red, green, blue and opacity, from 0 to 1.
-    area : int
-        In pixels.
-    score : float or None
-        The predicted IoU, from 0 to 1; None where no model made the object.
-    source, state : str
-        Where it came from, and what became of it.
-    """
-
-    uid: int
-    id: int
-    class_name: str
-    colour: tuple[float, float, float, float]
-    area: int
-    score: float | None
-    source: str
-    state: str
-
-
-def _grouped(number: int) -> str:
-    """With narrow spaces between thousands."""
-    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def _score(score: float | None) -> str:
-    return "–" if score is None else f"{score:.2f}"
-
-
-class _Column(NamedTuple):
-    title: str
-    tip: str
-    field: str
-    """Of a row."""
-    sample: str
-    """The column has to be as wide as this."""
-    text: Callable[[Any], str] = str
-
-    def key(self, row: Row) -> Any:
-        """What to sort by; None if unknown."""
-        value = getattr(row, self.field)
-        return value.casefold() if isinstance(value, str) else value
-
-
-_COLUMNS = (
-    _Column("ID", "The object's value in the Labels layer", "id", "0000"),
-    _Column("Class", "What it is", "class_name", "nucleus 0"),
-    _Column("Area", "Area in pixels", "area", "000 000", _grouped),
-    _Column("IoU", "Predicted IoU: how well the model expects the mask to fit", "score", "0.000", _score),
-    _Column("Source", "Where it came from", "source", "clicked"),
-    _Column("State", "What became of it", "state", "accepted"),
-)
-_CLASS = 1
-_NUMBERS = (2, 3)
-_SWATCH = 10
-_WIDTH = 320
-
-
 class ObjectTable(QWidget):
     """The objects, one a row; a hint while there are none.
 
     Parameters
     ----------
     parent : QWidget, optional
+
+    Attributes
+    ----------
+    classes : list of (int, str)
+        Ids and names of the classes that the menu offers.
     """
 
     picked = Signal(object)
@@ -145,13 +76,17 @@ class ObjectTable(QWidget):
     merge_asked = Signal(object)
     """The user wants objects to become one: the list of their uids, two or more."""
 
+    class_asked = Signal(object, int)
+    """The user gives objects a class: the list of their uids, and the id of the class."""
+
     split_asked = Signal(int)
     """The user wants the parts of an object to become objects: its uid."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self._rows = _Rows(self)
+        self.classes: list[tuple[int, str]] = []
+        self._rows = ObjectRows(self)
         self._quiet = False
         self.view = _View(self)
         self.view.setModel(self._rows)
@@ -218,8 +153,8 @@ class ObjectTable(QWidget):
         """
         numbers = sorted({row for uid in uids if (row := self._rows.where.get(uid)) is not None})
         wanted = QItemSelection()
-        for first, last in _runs(numbers):
-            corners = self._rows.index(first, 0), self._rows.index(last, len(_COLUMNS) - 1)
+        for first, last in runs(numbers):
+            corners = self._rows.index(first, 0), self._rows.index(last, len(COLUMNS) - 1)
             wanted.append(QItemSelectionRange(*corners))
         flags = QItemSelectionModel.SelectionFlag
         was, self._quiet = self._quiet, True
@@ -236,7 +171,7 @@ class ObjectTable(QWidget):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["id", "class", "area", "predicted_iou", "source", "state"])
-        writer.writerows([getattr(row, column.field) for column in _COLUMNS] for row in chosen)
+        writer.writerows([getattr(row, column.field) for column in COLUMNS] for row in chosen)
         return text.getvalue()
 
     def menu(self) -> QMenu:
@@ -249,18 +184,29 @@ class ObjectTable(QWidget):
             ("open", "Open", "Go on with the object: its prompts come back", count == 1),
             ("merge", "Merge", "Make one object of the selected ones", count > 1),
             ("split", "Split into parts", "Make an object of each connected part", count == 1),
+            ("class", "Class", "Give the selected objects a class", count > 0),
             ("delete", "Delete", "Remove the selected objects", count > 0),
             ("copy", "Copy as CSV", "Copy the selected rows for a spreadsheet", count > 0),
         ):
             if what == "copy":
                 menu.addSeparator()
-            action = menu.addAction(text)
+            action = menu.addAction(text) if what != "class" else self._add_classes(menu, text)
             assert action is not None
             action.setData(what)
             action.setToolTip(tip)
             action.setEnabled(enabled)
         menu.triggered.connect(self._on_action)
         return menu
+
+    def _add_classes(self, menu: QMenu, text: str) -> QAction | None:
+        """A menu of the classes inside the menu."""
+        inner = menu.addMenu(text)
+        assert inner is not None
+        for number, name in ((0, "none"), *self.classes):
+            action = inner.addAction(name)
+            assert action is not None
+            action.setData(number)
+        return inner.menuAction()
 
     @property
     def _selection(self) -> QItemSelectionModel:
@@ -301,7 +247,10 @@ class ObjectTable(QWidget):
         self.opened.emit(self._rows.rows[index.row()].uid)
 
     def _on_action(self, action: QAction) -> None:
-        self._do(action.data())
+        if isinstance(what := action.data(), int):
+            self.class_asked.emit(self.selected, what)
+        else:
+            self._do(what)
 
     def _do(self, what: str) -> None:
         """What a key or the menu says, if it can be done with as many rows as are selected."""
@@ -323,132 +272,6 @@ class ObjectTable(QWidget):
         self.menu().popup(viewport.mapToGlobal(at))
 
 
-class _Rows(QAbstractTableModel):
-    """The rows in the order in which they are shown."""
-
-    # Qt asks every cell again at each painting, so that all is kept ready.
-
-    def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.rows: list[Row] = []
-        self.where: dict[int, int] = {}
-        self._column, self._descending = 0, False
-        self._swatches: dict[tuple[float, ...], QIcon] = {}
-
-    def rowCount(self, parent: QModelIndex = _ROOT) -> int:
-        return 0 if parent.isValid() else len(self.rows)
-
-    def columnCount(self, parent: QModelIndex = _ROOT) -> int:
-        return 0 if parent.isValid() else len(_COLUMNS)
-
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        if not index.isValid():
-            return None
-        number, row = index.column(), self.rows[index.row()]
-        column = _COLUMNS[number]
-        if role == Qt.ItemDataRole.DisplayRole:
-            return column.text(getattr(row, column.field))
-        if role == Qt.ItemDataRole.DecorationRole and number == 0:
-            return self._swatch(row.colour)
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _alignment(number)
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{column.title}: {column.text(getattr(row, column.field))}"
-        return None
-
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
-    ) -> Any:
-        if orientation == Qt.Orientation.Horizontal and 0 <= section < len(_COLUMNS):
-            if role == Qt.ItemDataRole.DisplayRole:
-                return _COLUMNS[section].title
-            if role == Qt.ItemDataRole.ToolTipRole:
-                return f"{_COLUMNS[section].tip}. Click to sort."
-            if role == Qt.ItemDataRole.TextAlignmentRole:
-                return _alignment(section)
-        return None
-
-    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        self._column, self._descending = max(column, 0), order == Qt.SortOrder.DescendingOrder
-        self._arrange()
-
-    def replace(self, rows: Iterable[Row]) -> None:
-        """Begin anew."""
-        self.beginResetModel()
-        self.rows = self._ordered(list({row.uid: row for row in rows}.values()))
-        self._number()
-        self.endResetModel()
-
-    def update(self, changed: Sequence[Row], removed: set[int]) -> None:
-        """Take rows out, exchange some, add others; then put them in order."""
-        gone = _runs(sorted(self.where[uid] for uid in removed if uid in self.where))
-        if len(gone) > _MANY:
-            new = {row.uid: row for row in changed}
-            kept = [new.pop(row.uid, row) for row in self.rows if row.uid not in removed]
-            self.replace([*kept, *new.values()])
-            return
-        for first, last in reversed(gone):
-            self.beginRemoveRows(_ROOT, first, last)
-            del self.rows[first : last + 1]
-            self.endRemoveRows()
-        if gone:
-            self._number()
-        added, astray = {}, False
-        for row in changed:
-            at = self.where.get(row.uid)
-            if at is None:
-                added[row.uid] = row
-            elif (old := self.rows[at]) != row:
-                astray |= old.id != row.id or self._key(old) != self._key(row)
-                self.rows[at] = row
-                self.dataChanged.emit(self.index(at, 0), self.index(at, len(_COLUMNS) - 1))
-        if added:
-            self.beginInsertRows(_ROOT, len(self.rows), len(self.rows) + len(added) - 1)
-            self.rows += added.values()
-            self._number()
-            self.endInsertRows()
-        if added or astray:
-            self._arrange()
-
-    def _key(self, row: Row) -> Any:
-        return _COLUMNS[self._column].key(row)
-
-    def _arrange(self) -> None:
-        """Put the rows in order; views keep what they know of each."""
-        ordered = self._ordered(self.rows)
-        if all(a is b for a, b in zip(ordered, self.rows, strict=True)):
-            return
-        self.layoutAboutToBeChanged.emit()
-        before = self.persistentIndexList()
-        uids = [self.rows[index.row()].uid for index in before]
-        self.rows = ordered
-        self._number()
-        after = [self.index(self.where[uid], i.column()) for uid, i in zip(uids, before, strict=True)]
-        self.changePersistentIndexList(before, after)
-        self.layoutChanged.emit()
-
-    def _ordered(self, rows: list[Row]) -> list[Row]:
-        """Sorted by the chosen column, then by id; what is unknown comes last either way."""
-        rows = sorted(rows, key=attrgetter("id", "uid"))
-        keyed = [(key, row) for key, row in zip(map(self._key, rows), rows, strict=True) if key is not None]
-        keyed.sort(key=itemgetter(0), reverse=self._descending)
-        known = [row for _, row in keyed]
-        return known if len(known) == len(rows) else known + [row for row in rows if self._key(row) is None]
-
-    def _swatch(self, colour: tuple[float, ...]) -> QIcon:
-        icon = self._swatches.get(colour)
-        if icon is None:
-            pixmap = QPixmap(_SWATCH, _SWATCH)
-            pixmap.fill(QColor.fromRgbF(*colour))
-            icon = self._swatches[colour] = QIcon(pixmap)
-            # Else it would be drawn in a mixture with the colour of the selection.
-            icon.addPixmap(pixmap, QIcon.Mode.Selected)
-        return icon
-
-    def _number(self) -> None:
-        self.where = {row.uid: number for number, row in enumerate(self.rows)}
-
-
 class _View(QTableView):
     """A compact table whose letters are left to napari's shortcuts."""
 
@@ -466,7 +289,7 @@ class _View(QTableView):
         self.setShowGrid(False)
         self.setWordWrap(False)
         self.setTabKeyNavigation(False)
-        self.setIconSize(QSize(_SWATCH, _SWATCH))
+        self.setIconSize(QSize(SWATCH, SWATCH))
 
     def set_widths(self) -> None:
         """Make the rows low, and the columns wide enough for what is usual in a dock of 320 pixels."""
@@ -479,8 +302,8 @@ class _View(QTableView):
         down.setDefaultSectionSize(metrics.height() + 5)
         across.setHighlightSections(False)
         across.setMinimumSectionSize(28)
-        for number, column in enumerate(_COLUMNS):
-            swatch = _SWATCH + 6 if number == 0 else 0
+        for number, column in enumerate(COLUMNS):
+            swatch = SWATCH + 6 if number == 0 else 0
             self.setColumnWidth(number, metrics.horizontalAdvance(column.sample) + swatch + 10)
         self.setMinimumHeight(6 * down.defaultSectionSize())
 
@@ -489,9 +312,9 @@ class _View(QTableView):
         super().resizeEvent(event)
         across, viewport = self.horizontalHeader(), self.viewport()
         if across is not None and viewport is not None and across.count():
-            others = across.length() - self.columnWidth(_CLASS)
-            least = self.fontMetrics().horizontalAdvance(_COLUMNS[_CLASS].sample) + 10
-            self.setColumnWidth(_CLASS, max(viewport.width() - others, least))
+            others = across.length() - self.columnWidth(CLASS)
+            least = self.fontMetrics().horizontalAdvance(COLUMNS[CLASS].sample) + 10
+            self.setColumnWidth(CLASS, max(viewport.width() - others, least))
 
     def in_view(self) -> list[tuple[int, int]]:
         """The rows that are in view and how far down each begins, in pixels; none if that is the very top."""
@@ -532,20 +355,3 @@ class _View(QTableView):
             return _KEYS.get(Qt.Key(event.key()), "")
         copies = event.key() == Qt.Key.Key_C and event.modifiers() == Qt.KeyboardModifier.ControlModifier
         return "copy" if copies else ""
-
-
-def _alignment(column: int) -> Qt.AlignmentFlag:
-    side = Qt.AlignmentFlag.AlignRight if column in _NUMBERS else Qt.AlignmentFlag.AlignLeft
-    return side | Qt.AlignmentFlag.AlignVCenter
-
-
-def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each run of consecutive numbers, which are sorted.
-
-    Examples
-    --------
-    >>> _runs([1, 2, 3, 7, 9, 10])
-    [(1, 3), (7, 7), (9, 10)]
-    """
-    pieces = np.split(np.asarray(numbers, dtype=int), np.flatnonzero(np.diff(numbers) != 1) + 1)
-    return [(int(piece[0]), int(piece[-1])) for piece in pieces if piece.size]

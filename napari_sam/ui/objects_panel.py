@@ -44,6 +44,7 @@ class ObjectsPanel(QWidget):
         self.table.delete_asked.connect(controller.delete_objects)
         self.table.merge_asked.connect(controller.merge_objects)
         self.table.split_asked.connect(controller.split_object)
+        self.table.class_asked.connect(lambda uids, number: controller.set_class(number, uids))
         self.each_button = button(
             "Segment each…", "Ask the model for one object per point, box or label of another layer."
         )
@@ -115,6 +116,7 @@ class ObjectsPanel(QWidget):
         if document is None:
             return []
         names = {one.id: one.name for one in document.classes}
+        self.table.classes = list(names.items())
         labels = self._controller.result_layer
         current = document.current.uid
         rows = []

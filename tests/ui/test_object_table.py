@@ -206,8 +206,8 @@ def test_letters_go_to_the_window(qtbot) -> None:
     ("chosen", "enabled"),
     [
         ([], []),
-        ([2], ["Open", "Split into parts", "Delete", "Copy as CSV"]),
-        ([2, 3], ["Merge", "Delete", "Copy as CSV"]),
+        ([2], ["Open", "Split into parts", "Class", "Delete", "Copy as CSV"]),
+        ([2, 3], ["Merge", "Class", "Delete", "Copy as CSV"]),
     ],
 )
 def test_the_menu_offers_what_can_be_done(table: ObjectTable, chosen: list[int], enabled: list[str]) -> None:
@@ -369,3 +369,15 @@ def test_nothing_is_left_behind(qapp) -> None:
     QApplication.processEvents()
     gc.collect()
     assert gone() is None
+
+
+def test_the_menu_gives_classes(table: ObjectTable, qtbot) -> None:
+    table.set_rows([row(i) for i in range(1, 6)])
+    table.classes = [(1, "nucleus"), (7, "debris")]
+    table.select([2, 4])
+    menu = table.menu()
+    (inner,) = (action.menu() for action in menu.actions() if action.text() == "Class")
+    assert [action.text() for action in inner.actions()] == ["none", "nucleus", "debris"]
+    with qtbot.waitSignal(table.class_asked) as asked:
+        inner.actions()[2].trigger()
+    assert asked.args == [[2, 4], 7]
