@@ -37,6 +37,9 @@ _KINDS = {
 }
 """What is drawn with napari's tools; with all others, boxes."""
 
+_FOLLOWING = frozenset(_KINDS)
+"""Tools of napari that go on drawing between two clicks."""
+
 
 @dataclass(slots=True)
 class Drawn:
@@ -84,6 +87,8 @@ class PromptLayers:
         self._writing = False
         # What was shown last, and what reading it gave.
         self._written: dict[Plane, tuple[Prompts, Prompts]] = {}
+        # Since a press with a tool that draws, until what was drawn is tidied up.
+        self._drawing = False
         self._clicked_shape = self._mouse_down = False
         self._gestures = count()
         self.gesture = next(self._gestures)
@@ -106,7 +111,8 @@ class PromptLayers:
         self._set_defaults()
         layer.events.data.connect(self._on_data)
         layer.events.mode.connect(self._on_mode)
-        layer.mouse_drag_callbacks.append(self._on_mouse)
+        # Before napari's own, which draws.
+        layer.mouse_drag_callbacks.insert(0, self._on_mouse)
 
     def __contains__(self, layer: object) -> bool:
         return layer is self.points or layer is self.shapes
@@ -220,6 +226,7 @@ class PromptLayers:
         """Show other prompts instead of those that are there."""
         self._writing = True
         try:
+            self._end_drawing()
             # Emptying a layer through its `data` leaves rows behind in its features.
             for layer in (self.points, self.shapes):
                 layer.selected_data = set(range(len(layer.data)))
@@ -271,6 +278,8 @@ class PromptLayers:
         if self._mouse_down:
             return
         layer = self.shapes
+        if self._clicked_shape:
+            self._end_drawing()
         kinds = [
             (coordinates.plane_at(np.mean(vertices, axis=0), _parsed(axes)) if axes else None, kind)
             for kind, vertices, axes in zip(
@@ -288,13 +297,25 @@ class PromptLayers:
         if surplus:
             layer.selected_data = surplus
             layer.remove_selected()
+        self._drawing = False
+
+    def _end_drawing(self) -> None:
+        """Let napari forget a path or lasso that was begun: after a mere click, it follows the mouse."""
+        mode = self.shapes.mode
+        if mode in _FOLLOWING:
+            self.shapes.mode = "pan_zoom"
+            self.shapes.mode = mode
 
     def _on_data(self, event: Any) -> None:
         if self._writing or str(event.action) not in ("added", "changed", "removed"):
             return
         # A modifier holds for one point only.
         self._set_defaults()
-        self.changed.emit()
+        if self._drawing:
+            # Whether it is more than a click shows later.
+            self.dragging.emit()
+        else:
+            self.changed.emit()
 
     def _on_mode(self) -> None:
         self._set_defaults()
@@ -307,6 +328,7 @@ class PromptLayers:
         if drawing or (layer is self.points and layer.mode == "add"):
             inverse = "Control" in event.modifiers or event.button == 2
             self._set_defaults(_opposite(self._polarity) if inverse else self._polarity)
+        self._drawing = drawing
         self._mouse_down = True
         yield
         moved = False
@@ -315,7 +337,7 @@ class PromptLayers:
             self.dragging.emit()
             yield
         self._mouse_down = False
-        self._clicked_shape = drawing and not moved and layer.mode == "add_rectangle"
+        self._clicked_shape = drawing and not moved
         self.dragging.emit()
 
 

@@ -100,9 +100,13 @@ class Work:
         asked = self._asked.setdefault(document, {})
         for uid, plane in [key for key in asked if key[0] == item.uid and key[1] not in item.prompts]:
             del asked[uid, plane]
-            self.requests.cancel((uid, plane))
+            self.requests.cancel((document, uid, plane))
         for plane, prompts in item.prompts.items():
-            if item.is_stale(plane) and asked.get((item.uid, plane), (None,))[0] != prompts:
+            if not item.is_stale(plane):
+                continue
+            # An answer that came after an undo was not taken: after a redo, it has to come again.
+            pending = self.requests.pending((document, item.uid, plane))
+            if not pending or asked.get((item.uid, plane), (None,))[0] != prompts:
                 self._ask(session, plane, prompts)
 
     def ask_again(self, session: Session) -> None:
@@ -121,7 +125,7 @@ class Work:
         asked = self._asked.get(document, {})
         for key in [key for key in asked if key[0] == uid]:
             del asked[key]
-            self.requests.cancel(key)
+            self.requests.cancel((document, *key))
 
     def preview(
         self, session: Session, plane: Plane, prompts: Prompts, deliver: Callable[[Mask | None], Any]
@@ -183,7 +187,7 @@ class Work:
                 self.answered.emit(answer.mask)
 
         self._submit(
-            (item.uid, plane),
+            (document, item.uid, plane),
             f"Segmenting object {item.id}",
             lambda: self._segmenter.segment(view, prompts),
             arrived,

@@ -99,12 +99,18 @@ def _close(viewer: Viewer, opened: list[SegmentWidget]) -> None:
 
 
 @pytest.fixture
-def on_coins(
+def widget(
     viewer: Viewer, coins: NDArray[np.uint8], open_widget: Callable[..., SegmentWidget]
-) -> Controller:
+) -> SegmentWidget:
     """The widget on the coins, ready for clicks."""
     viewer.add_image(coins, name="coins")
-    controller = open_widget().controller
+    widget = open_widget()
     viewer.reset_view()
-    settle(controller)
-    return controller
+    settle(widget.controller)
+    return widget
+
+
+@pytest.fixture
+def on_coins(widget: SegmentWidget) -> Controller:
+    """What the widget on the coins talks to."""
+    return widget.controller

@@ -1,0 +1,126 @@
+"""Classes: by name, by key, for many objects, and their own layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from canvas import CTRL, Canvas, check, settle, turn
+from napari.utils.colormaps.standardize_color import transform_color
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_sam.ui.controller import Controller
+from napari_sam.ui.widget import SegmentWidget
+
+pytestmark = pytest.mark.gui
+
+
+def name_class(widget: SegmentWidget, name: str) -> None:
+    """Type a name into the box of classes, and press Enter."""
+    line = widget.current.class_combo.lineEdit()
+    line.selectAll()
+    QTest.keyClicks(line, name)
+    QTest.keyClick(line, Qt.Key.Key_Return)
+    turn()
+
+
+def test_classes_by_name_and_by_key(widget: SegmentWidget, canvas: Canvas, centres) -> None:
+    controller, combo = widget.controller, widget.current.class_combo
+    document = controller.document
+    canvas.click(controller.image, centres[3])
+    settle(controller)
+    name_class(widget, "penny")
+    assert [one.name for one in document.classes] == ["penny"]
+    assert document.current.class_id == 1
+    assert widget.objects.table.rows[0].class_name == "penny"
+    canvas.key(Qt.Key.Key_N)
+    assert document.current.class_id == 1  # for those that follow, too
+    name_class(widget, "dime")
+    name_class(widget, "penny")  # is there already
+    assert [one.name for one in document.classes] == ["penny", "dime"]
+    canvas.click(controller.image, centres[12])
+    settle(controller)
+    assert combo.currentText() == "penny"
+
+    # Points use 1 to 5 themselves; an image leaves all of them free.
+    controller.viewer.layers.selection.active = controller.image
+    canvas.key(Qt.Key.Key_2)
+    assert document.current.class_id == 2
+    assert combo.currentText() == "dime"
+    canvas.key(Qt.Key.Key_1)
+    assert document.current.class_id == 1
+    canvas.key(Qt.Key.Key_7)
+    assert "no class 7" in controller.status
+    name_class(widget, "")
+    assert document.current.class_id == 0
+    for number in range(3, 7):
+        name_class(widget, f"class {number}")
+    for layer in (controller.session.prompts.points, controller.session.prompts.shapes, controller.image):
+        controller.viewer.layers.selection.active = layer
+        document.set_class([document.current.uid], 0)
+        canvas.key(Qt.Key.Key_6)
+        assert document.current.class_id == 6, layer.name
+    controller.set_tool("positive")
+    canvas.click(controller.image, centres[5])
+    assert len(controller.session.prompts.points.data) == 2
+    settle(controller)
+
+
+def test_the_layer_of_classes_follows(widget: SegmentWidget, canvas: Canvas, centres) -> None:
+    controller = widget.controller
+    document, button = controller.document, widget.objects.classes_button
+    for at, name in ((centres[3], "penny"), (centres[4], "dime"), (centres[5], "penny")):
+        canvas.click(controller.image, at)
+        settle(controller)
+        name_class(widget, name)
+        canvas.key(Qt.Key.Key_N)
+    button.click()
+    assert button.isChecked()
+    layer = controller.session.result.class_labels
+    assert layer.visible
+    assert not controller.result_layer.visible
+    assert set(np.unique(layer.data)) == {0, 1, 2}
+    for one in document.classes:
+        np.testing.assert_allclose(layer.get_color(one.id), transform_color(one.colour)[0], atol=0.01)
+    np.testing.assert_allclose(layer.get_color(0)[3] if layer.get_color(0) is not None else 0, 0)
+
+    canvas.click(controller.image, centres[12])
+    settle(controller)
+    check(controller)
+    name_class(widget, "quarter")
+    assert layer.data[round(centres[12][0]), round(centres[12][1])] == 3
+    np.testing.assert_allclose(layer.get_color(3), transform_color(document.classes[2].colour)[0], atol=0.01)
+    controller.set_class(3, [document.with_id(1).uid, document.with_id(2).uid])
+    assert document.undo_text == "Class of 2 objects: quarter"
+    check(controller)
+    assert set(np.unique(layer.data)) == {0, 1, 3}
+    canvas.key(Qt.Key.Key_Z, CTRL)
+    check(controller)
+    assert set(np.unique(layer.data)) == {0, 1, 2, 3}
+    button.click()
+    assert not layer.visible
+    assert controller.result_layer.visible
+
+    # Deleted, it comes back when it is asked for.
+    controller.viewer.layers.remove(layer)
+    settle(controller)
+    controller.add_point(centres[14])
+    settle(controller)
+    button.click()
+    again = controller.session.result.class_labels
+    assert again is not layer
+    assert again in controller.viewer.layers
+    check(controller)
+
+
+def test_a_class_in_use_is_kept(on_coins: Controller, centres) -> None:
+    on_coins.add_point(centres[3])
+    settle(on_coins)
+    on_coins.set_class(on_coins.add_class("penny"))
+    on_coins.set_class(9)
+    assert "There is no class 9" in on_coins.status
+    on_coins.accept()
+    on_coins.set_class(0)
+    on_coins.add_point(centres[12])
+    settle(on_coins)
+    assert [item.class_id for item in on_coins.document.objects] == [1, 0]
