@@ -1,7 +1,8 @@
-"""Any sequence of commands can be undone and redone, and pixels always have one owner."""
+"""Any 200 commands can be undone and redone and saved, and pixels always have one owner, who claims them."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from napari_sam.annotation import Answer, Document, ObjectClass, Plane, SamObject, Snapshot, Source
+from napari_sam.annotation.overlap import claims
+from napari_sam.annotation.schema import from_json, to_json
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
@@ -142,6 +145,19 @@ class Annotating(RuleBasedStateMachine):
         for uid in self._pick(seed):
             assert self.document.open(uid).uid == self.document.current.uid
 
+    @rule(seed=seeds)
+    def open_and_leave_as_it_is(self, seed: int) -> None:
+        for uid in self._pick(seed):
+            if uid != self.document.current.uid:
+                item, labels = self.document.get(uid), self.shown.copy()
+                self.document.open(uid)
+                if seed % 2:
+                    self.document.reject()
+                else:
+                    self.document.accept()
+                assert self.document.get(uid) == replace(item, accepted=item.accepted or not seed % 2)
+                np.testing.assert_array_equal(self.shown, labels)
+
     @rule(seed=seeds, count=st.integers(0, 3))
     def delete(self, seed: int, count: int) -> None:
         self.document.delete(self._pick(seed, count))
@@ -175,12 +191,28 @@ class Annotating(RuleBasedStateMachine):
         ]
         assert all(item.accepted for item in self.document.add_objects(drafts))
 
+    @rule(seed=seeds, plane=planes)
+    def import_labels(self, seed: int, plane: Plane) -> None:
+        ids = [-7, 3, 50, 60]
+        drafts = [
+            SamObject(0, number, source=Source.IMPORTED, base={plane: an_answer(plane, seed + 100 + number)})
+            for number in ids
+        ]
+        if any(self.document.with_id(number) for number in ids):
+            before = self.document.snapshot
+            with pytest.raises(AnnotationError):
+                self.document.add_objects(drafts, keep_ids=True)
+            assert self.document.snapshot == before
+        else:
+            added = self.document.add_objects(drafts, keep_ids=True)
+            assert [item.id for item in added] == ids
+
     @rule(seed=seeds, plane=st.sampled_from(PLANES[:2]), gesture=st.sampled_from([None, "stroke"]))
     def brush(self, seed: int, plane: Plane, gesture: str | None) -> None:
         random = np.random.default_rng(seed)
         top, left = random.integers(0, 7), random.integers(0, 6)
         box = slice(top, top + 2), slice(left, left + 2)
-        ids = [0, self.document.current.id, *(item.id for item in self.document.objects), 40]
+        ids = [0, self.document.current.id, *(item.id for item in self.document.objects), 40, -3]
         before = self.shown[plane.slices][box].copy()
         values = np.where(random.random((2, 2)) < 0.7, random.choice(ids), before)
         assert self.document.paint(plane, box, values, gesture) == (before != values).any()
@@ -196,6 +228,13 @@ class Annotating(RuleBasedStateMachine):
         for _ in range(times):
             self.document.redo()
 
+    @rule()
+    def save_and_load(self) -> None:
+        saved = json.loads(json.dumps(to_json(self.document.snapshot)))
+        loaded, _, _ = from_json(saved)
+        assert loaded == self.document.snapshot
+        np.testing.assert_array_equal(Document.of(loaded).to_labels(), self.shown)
+
     @invariant()
     def the_labels_shown_are_those_of_the_document(self) -> None:
         np.testing.assert_array_equal(self.shown, self.document.to_labels())
@@ -206,6 +245,12 @@ class Annotating(RuleBasedStateMachine):
         total = sum(item.area for item in self.document.objects)
         assert total == np.count_nonzero(self.document.to_labels())
         assert all(not m.is_empty for item in self.document.objects for m in item.masks.values())
+
+    @invariant()
+    def nobody_has_what_it_does_not_claim(self) -> None:
+        for item in self.document.objects:
+            for plane, claim in claims(item, SHAPE, item.masks).items():
+                assert (item.masks[plane] - claim).is_empty
 
     @invariant()
     def ids_are_unique(self) -> None:
@@ -220,20 +265,22 @@ class Annotating(RuleBasedStateMachine):
     def teardown(self) -> None:
         # Answers that came after an undo belong to no step before there is one.
         self.document.set_classes([*self.document.classes, ObjectClass(9, "last", "#0000ff")])
-        final, steps = self.document.snapshot, 0
-        while self.document.undo():
-            steps += 1
+        passed = [self.document.snapshot]
+        while text := self.document.undo():
+            assert text == self.document.redo_text
+            passed.append(self.document.snapshot)
             self.the_labels_shown_are_those_of_the_document()
         assert same(self.document.snapshot, self.initial)
-        for _ in range(steps):
-            self.document.redo()
+        while passed:
+            # Every state on the way, not just the last, is the one that it was.
+            assert same(self.document.snapshot, passed.pop())
+            self.the_labels_shown_are_those_of_the_document()
             self.every_pixel_has_one_owner()
-        self.the_labels_shown_are_those_of_the_document()
-        assert same(self.document.snapshot, final)
+            self.document.redo()
         assert not self.document.redo_text
 
 
 TestAnnotating = Annotating.TestCase
 TestAnnotating.settings = settings(
-    max_examples=20, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=8, stateful_step_count=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
