@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from napari_sam.ui.layers import NEGATIVE
 from napari_sam.ui.preview import PreviewLayer
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
     from napari_sam.annotation import Plane
     from napari_sam.ui.session import Session
     from napari_sam.ui.work import Work
@@ -43,23 +45,47 @@ class Hovering:
         self.hover = Hover(session.viewer, session.image, self._ask)
         self.hover.enabled = enabled
         self.hover.left.connect(self.layer.clear)
+        # Another tool: what is under the mouse means something else.
+        session.tool_changed.connect(self._on_tool)
+        session.viewer.layers.selection.events.active.connect(self._on_tool)
+        session.viewer.mouse_drag_callbacks.append(self._on_press)
 
     def close(self, *, keep_layer: bool = False) -> None:
         """Take the preview away."""
+        if self._on_press in self._session.viewer.mouse_drag_callbacks:
+            self._session.viewer.mouse_drag_callbacks.remove(self._on_press)
+        self._session.tool_changed.disconnect(self._on_tool)
+        self._session.viewer.layers.selection.events.active.disconnect(self._on_tool)
         self.hover.close()
         self.layer.close(keep_layer=keep_layer)
 
-    def _ask(self, at: NDArray[np.float64], modifiers: frozenset[str]) -> None:
+    def _on_press(self, _: ViewerModel, event: Any) -> None:
+        """Ask already when the button goes down: napari adds the point when it goes up."""
         session = self._session
-        points = session.prompts.points
-        active = session.viewer.layers.selection.active
-        prompts = None
+        at = np.asarray(session.image.world_to_data(event.position), dtype=np.float64)
+        inverse = "Control" in event.modifiers or event.button == 2
+        positive = (session.prompts.polarity != NEGATIVE) != inverse
+        if (prompts := self._after_click(at, positive)) is not None and session.plane is not None:
+            self._work.preview(session, session.plane, prompts, lambda _: None)
+
+    def _after_click(self, at: NDArray[np.float64], positive: bool) -> Prompts | None:
+        """What the prompts would be after a click; None where it would add no point."""
+        session = self._session
+        points, active = session.prompts.points, session.viewer.layers.selection.active
+        if session.plane is None or active is not points or points.mode != "add":
+            return None
+        return self._prompts(session.plane, at, positive)
+
+    def _on_tool(self) -> None:
+        self.hover.forget()
+        self.layer.clear()
+
+    def _ask(self, at: NDArray[np.float64], modifiers: frozenset[str]) -> None:
+        session, plane = self._session, self._session.plane
         positive = (session.prompts.polarity != NEGATIVE) != ("Control" in modifiers)
-        # Only where a click would add a point.
-        if session.plane is not None and active is points and points.mode == "add":
-            plane = session.plane
-            prompts = self._prompts(plane, at, positive)
-        if prompts is None:
+        prompts = self._after_click(at, positive)
+        if prompts is None or plane is None:
+            self.layer.clear()
             self._deliver(None, positive)
             return
         asked_of = session.document.current

@@ -58,6 +58,8 @@ class Work:
         self._asked: WeakKeyDictionary[Document, _Asked] = WeakKeyDictionary()
         self._abandoned = threading.Event()
         self._embedded: Hashable = None
+        # The newest preview, and what the model saw.
+        self._foreseen: tuple[Hashable, Answer] | None = None
         # What the model before computes for the eye is of no use any more.
         self.models.loading.connect(self._on_loading)
         self.models.failed.connect(self._on_no_model)
@@ -130,12 +132,25 @@ class Work:
     def preview(
         self, session: Session, plane: Plane, prompts: Prompts, deliver: Callable[[Mask | None], Any]
     ) -> None:
-        """What a click would give, if there is time for it; `deliver` is called in any case."""
+        """What a click would give, if there is time for it; `deliver` is called in any case.
+
+        The click itself is answered at once then.
+        """
         if not self.models.ready or self.requests.busy:
             deliver(None)
             return
         view = session.view(plane)
-        self.requests.submit_quietly("preview", lambda: self._segmenter.segment(view, prompts).mask, deliver)
+        look = self._look(view)
+        if (known := self._known(look, prompts)) is not None:
+            deliver(known.mask)
+            return
+
+        def arrived(answer: Answer | None) -> None:
+            if answer is not None:
+                self._foreseen = look, answer
+            deliver(None if answer is None else answer.mask)
+
+        self.requests.submit_quietly("preview", lambda: self._segmenter.segment(view, prompts), arrived)
 
     def segment_many(
         self,
@@ -174,13 +189,24 @@ class Work:
         self.files.close()
         self.requests.close()
 
+    def _known(self, look: Hashable, prompts: Prompts) -> Answer | None:
+        """The newest preview, if it was of this."""
+        if self._foreseen is None or self._foreseen[0] != look or self._foreseen[1].prompts != prompts:
+            return None
+        return self._foreseen[1]
+
     def _look(self, view: View) -> Hashable:
         return self.models.choice, view.key
 
     def _ask(self, session: Session, plane: Plane, prompts: Prompts) -> None:
         view, document = session.view(plane), session.document
-        item = document.current
-        self._asked.setdefault(document, {})[item.uid, plane] = prompts, self._look(view)
+        item, look = document.current, self._look(view)
+        self._asked.setdefault(document, {})[item.uid, plane] = prompts, look
+        if (known := self._known(look, prompts)) is not None:
+            self.requests.cancel((document, item.uid, plane))
+            if document.answer(item.uid, plane, known):
+                self.answered.emit(known.mask)
+            return
 
         def arrived(answer: Answer) -> None:
             if document.answer(item.uid, plane, answer):
