@@ -133,7 +133,7 @@ class Reader:
             )
         if not candidates:
             item["candidates"].fail("none")
-        asked, limits = item.get("prompts"), item.get("contrast_limits")
+        asked, limits, stability = map(item.get, ("prompts", "contrast_limits", "stability"))
         prompts = None
         if asked is not None:
             prompts = drawn.get(plane) if asked.value == AS_DRAWN else self._prompts(asked, plane)
@@ -147,6 +147,7 @@ class Reader:
             model=item["model"].text(),
             digest=item["digest"].text(),
             look=look,
+            stability=None if stability is None else stability.number(finite=False),
         )
 
 

@@ -58,6 +58,8 @@ class Answer:
         Which model answered, and the checksum of its weights; empty for other programs.
     look : Look
         How the plane was displayed.
+    stability : float or None
+        Of the mask, if it was measured: the IoU of what a higher and a lower threshold would give.
     """
 
     candidates: tuple[tuple[Mask, float | None], ...]
@@ -66,6 +68,7 @@ class Answer:
     model: str = ""
     digest: str = ""
     look: Look = Look()
+    stability: float | None = None
 
     @property
     def mask(self) -> Mask:

@@ -131,6 +131,8 @@ def _answer(answer: Answer, drawn: Prompts | None, table: MaskTable) -> dict[str
     if answer.prompts is not None:
         prompts = AS_DRAWN if answer.prompts == drawn else _prompts(answer.prompts, table)
     limits = answer.look.contrast_limits
+    # Only where there is one, as in files of older versions.
+    stability = {} if answer.stability is None else {"stability": Field.written(answer.stability)}
     return {
         "candidates": [
             {"mask": table.number(mask), "score": None if score is None else Field.written(score)}
@@ -142,6 +144,7 @@ def _answer(answer: Answer, drawn: Prompts | None, table: MaskTable) -> dict[str
         "digest": answer.digest,
         "contrast_limits": None if limits is None else [Field.written(limit) for limit in limits],
         "gamma": Field.written(answer.look.gamma),
+        **stability,
     }
 
 
