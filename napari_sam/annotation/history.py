@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 from napari_sam.annotation.records import held_beside
 
-__all__ = ["Change", "History", "Step"]
+__all__ = ["CHANGE_BYTES", "Change", "History", "Step"]
 
 HISTORY_BYTES = 256 * 2**20
 """Memory for masks that only the history still holds: 256 MiB. The oldest steps make room."""
+CHANGE_BYTES = 1024
+"""What a change takes without masks, about: prompts alone are to have an end, too."""
 
 
 class Change(NamedTuple):
@@ -31,11 +33,11 @@ class Change(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Memory that the history keeps alive by this change, in bytes, at most: that of objects' masks."""
+        """Memory that the history keeps alive by this change, in bytes, at most but for prompts."""
         # What is kept under other keys than uids is small, or some object's, too.
         if not isinstance(self.key, int):
-            return 0
-        return held_beside(self.before, self.after) + held_beside(self.after, self.before)
+            return CHANGE_BYTES
+        return CHANGE_BYTES + held_beside(self.before, self.after) + held_beside(self.after, self.before)
 
 
 class Step:
