@@ -137,6 +137,11 @@ class Hover:
         if self._mouse is not None:
             self._consider(*self._mouse, again=True)
 
+    def forget(self) -> None:
+        """Ask again when the mouse moves next, even if it stays on its pixel."""
+        self._waiting = self._last = None
+        self._wanted = False
+
     # What the viewer says
 
     def _on_move(self, _: ViewerModel, event: Any) -> None:

@@ -78,7 +78,7 @@ class PromptLayers:
     """The mouse moves with a button held; the layers may be half-way through a change."""
 
     mode_changed = Signal()
-    """One of the layers has another tool."""
+    """One of the layers has another tool, or points the other polarity."""
 
     def __init__(self, viewer: ViewerModel, image: Image) -> None:
         self._viewer, self._image = viewer, image
@@ -157,6 +157,7 @@ class PromptLayers:
     def polarity(self, value: str) -> None:
         self._polarity = value
         self._set_defaults()
+        self.mode_changed.emit()
 
     def set_plane(self, plane: Plane | None) -> None:
         """New prompts are on this plane; None if the viewer shows none."""

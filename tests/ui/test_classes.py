@@ -19,6 +19,7 @@ def name_class(widget: SegmentWidget, name: str) -> None:
     """Type a name into the box of classes, and press Enter."""
     line = widget.current.class_combo.lineEdit()
     line.selectAll()
+    QTest.keyClick(line, Qt.Key.Key_Delete)
     QTest.keyClicks(line, name)
     QTest.keyClick(line, Qt.Key.Key_Return)
     turn()
@@ -42,27 +43,29 @@ def test_classes_by_name_and_by_key(widget: SegmentWidget, canvas: Canvas, centr
     settle(controller)
     assert combo.currentText() == "penny"
 
-    # Points use 1 to 5 themselves; an image leaves all of them free.
-    controller.viewer.layers.selection.active = controller.image
-    canvas.key(Qt.Key.Key_2)
-    assert document.current.class_id == 2
-    assert combo.currentText() == "dime"
-    canvas.key(Qt.Key.Key_1)
-    assert document.current.class_id == 1
-    canvas.key(Qt.Key.Key_7)
-    assert "no class 7" in controller.status
+    canvas.key(Qt.Key.Key_8)
+    assert "no class 8" in controller.status
     name_class(widget, "")
     assert document.current.class_id == 0
-    for number in range(3, 7):
+    for number in range(3, 10):
         name_class(widget, f"class {number}")
-    for layer in (controller.session.prompts.points, controller.session.prompts.shapes, controller.image):
+    # Layers use some of the digits themselves: images 1 and 2, points 1 to 5, shapes and labels 1 to 7.
+    prompts = controller.session.prompts
+    for layer, free in (
+        (controller.image, "3456789"),
+        (prompts.points, "6789"),
+        (prompts.shapes, "89"),
+        (controller.result_layer, "89"),
+    ):
         controller.viewer.layers.selection.active = layer
-        document.set_class([document.current.uid], 0)
-        canvas.key(Qt.Key.Key_6)
-        assert document.current.class_id == 6, layer.name
+        for digit in free:
+            canvas.key(getattr(Qt.Key, f"Key_{digit}"))
+            assert document.current.class_id == int(digit), layer.name
+    assert combo.currentText() == "class 9"
+    prompts.shapes.mode = "add_rectangle"
     controller.set_tool("positive")
-    canvas.click(controller.image, centres[5])
-    assert len(controller.session.prompts.points.data) == 2
+    canvas.click(controller.image, np.add(centres[12], 4))
+    assert len(prompts.points.data) == 2
     settle(controller)
 
 

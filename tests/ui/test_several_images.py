@@ -74,15 +74,22 @@ def test_a_mask_that_comes_late_is_in_its_own_image(
 ) -> None:
     controller = widget.controller
     first = controller.image
-    second = controller.viewer.add_image(coins[::-1], name="second")
+    second = controller.viewer.add_image(coins[::-1, ::-1].copy(), name="second")
     controller.set_tool("positive")
+    controller._work.requests.hold()
     canvas.click(first, centres[3])
     mine = controller.document
-    assert controller.busy
     controller.set_image(second)
+    # The object has the same number there, and waits, too.
+    end = np.subtract(coins.shape, 1)
+    canvas.click(second, end - centres[12])
+    theirs = controller.document
+    assert theirs is not mine
+    controller._work.requests.release()
     settle(controller)
-    assert controller.result_layer is None
     assert mine.current.area > 100
+    assert theirs.current.area > 100
+    assert (controller.labels == 1).sum() == theirs.current.area
     controller.set_image(first)
     settle(controller)
     assert (controller.labels == 1).sum() == mine.current.area
