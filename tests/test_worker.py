@@ -114,6 +114,50 @@ def test_a_request_after_a_cancel_is_heard(worker: Worker) -> None:
     assert got == ["new"]
 
 
+def test_a_long_request_gives_way_to_others(worker: Worker) -> None:
+    done: list[str] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def long() -> str:
+        begun.set()
+        go.wait()
+        assert worker.give_way()
+        assert not worker.give_way()
+        done.append("the rest")
+        return "long"
+
+    worker.submit("long", long, done.append)
+    assert begun.wait(10)
+    for name in ("a", "b"):
+        worker.submit(name, lambda name=name: name, done.append)
+    go.set()
+    assert worker.wait_idle(10)
+    assert done == ["a", "b", "the rest", "long"]
+
+
+def test_who_gave_way_can_be_cancelled_meanwhile_and_begins_nothing_more(worker: Worker) -> None:
+    done: list[str] = []
+    stop = threading.Event()
+
+    def long() -> str:
+        while "short" not in done:
+            worker.give_way(unless=stop.is_set)
+        worker.submit("late", lambda: "late", done.append)
+        assert not worker.give_way(unless=stop.is_set)
+        done.append("the rest")
+        return "long"
+
+    def short() -> str:
+        worker.cancel("long")
+        stop.set()
+        return "short"
+
+    worker.submit("long", long, done.append)
+    worker.submit("short", short, done.append)
+    assert worker.wait_idle(10)
+    assert done == ["short", "the rest", "late"]
+
+
 def test_cancel_all(worker: Worker) -> None:
     gate, got = Gate(), []
     worker.submit("a", gate, got.append)

@@ -37,14 +37,20 @@ class _Queue:
     changed: threading.Condition = field(default_factory=threading.Condition)
     waiting: dict[Hashable, _Job] = field(default_factory=dict)
     current: _Job | None = None
+    interrupted: list[_Job] = field(default_factory=list)
     closed: bool = False
+
+    @property
+    def begun(self) -> list[_Job]:
+        """What is running, and what made room for it."""
+        return [*self.interrupted, *([] if self.current is None else [self.current])]
 
     def close(self) -> None:
         with self.changed:
             self.closed = True
             self.waiting.clear()
-            if self.current is not None:
-                self.current.cancelled = True
+            for job in self.begun:
+                job.cancelled = True
             self.changed.notify_all()
 
 
@@ -128,8 +134,9 @@ class Worker:
         queue = self._queue
         with queue.changed:
             queue.waiting.pop(key, None)
-            if queue.current is not None and queue.current.key == key:
-                queue.current.cancelled = True
+            for job in queue.begun:
+                if job.key == key:
+                    job.cancelled = True
             queue.changed.notify_all()
 
     def withdraw(self, key: Hashable) -> bool:
@@ -145,9 +152,35 @@ class Worker:
         queue = self._queue
         with queue.changed:
             queue.waiting.clear()
-            if queue.current is not None:
-                queue.current.cancelled = True
+            for job in queue.begun:
+                job.cancelled = True
             queue.changed.notify_all()
+
+    def give_way(self, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Run all that is waiting now: for a long request, which calls this in between, from inside.
+
+        Parameters
+        ----------
+        unless : callable, optional
+            Nothing more is begun once it returns True.
+
+        Returns
+        -------
+        bool
+            Whether anything ran.
+        """
+        queue, ran = self._queue, False
+        while True:
+            with queue.changed:
+                if queue.closed or queue.current is None or not queue.waiting or unless():
+                    return ran
+                queue.interrupted.append(queue.current)
+                queue.current = queue.waiting.pop(next(iter(queue.waiting)))
+            _run(queue, queue.current)
+            with queue.changed:
+                queue.current = queue.interrupted.pop()
+                queue.changed.notify_all()
+            ran = True
 
     @property
     def running(self) -> bool:

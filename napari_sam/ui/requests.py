@@ -119,6 +119,14 @@ class Requests:
             lambda _: self.post(lambda: on_done(None)),
         )
 
+    def give_way(self, saying: str, unless: Callable[[], bool]) -> None:
+        """Let what waits go first: for a long request, which calls this in between, in the worker's thread.
+
+        `saying` says again what is being done after that; once `unless` returns True, nothing more is begun.
+        """
+        if self._worker.give_way(unless):
+            self.post(lambda: self._say(saying))
+
     def _withdraw_quiet(self) -> None:
         if self._quiet is not None:
             key, on_done = self._quiet
