@@ -151,11 +151,13 @@ class Annotating(RuleBasedStateMachine):
             if uid != self.document.current.uid:
                 item, labels = self.document.get(uid), self.shown.copy()
                 self.document.open(uid)
-                if seed % 2:
-                    self.document.reject()
-                else:
+                # What has neither prompts nor masks cannot be accepted.
+                accepts = not seed % 2 and not item.is_empty
+                if accepts:
                     self.document.accept()
-                assert self.document.get(uid) == replace(item, accepted=item.accepted or not seed % 2)
+                else:
+                    self.document.reject()
+                assert self.document.get(uid) == replace(item, accepted=item.accepted or accepts)
                 np.testing.assert_array_equal(self.shown, labels)
 
     @rule(seed=seeds, count=st.integers(0, 3))

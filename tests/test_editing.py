@@ -71,6 +71,25 @@ def test_refining_an_imported_mask_outlasts_reading_what_is_drawn() -> None:
     assert document.current == replace(item, accepted=False)
 
 
+def test_a_corrected_mask_that_is_refined_stays_until_there_is_another() -> None:
+    """The model's own idea of the whole counted at once, though it was not shown."""
+    document = Document(SIZE)
+    (item,) = document.add_objects([based(0, drawn("xx"))])
+    document.open(item.uid)
+    document.set_prompts({PLANE: click(6)})
+    asked = document.current.prompts[PLANE]
+    document.answer(item.uid, PLANE, Answer(((drawn("x", "     xx"), 0.9),), prompts=asked))
+    corrected = drawn("xx", "     xx")
+    assert document.current.masks == {PLANE: corrected}
+    document.refine(PLANE)
+    assert document.current.prompts[PLANE] == Prompts.create(SIZE, mask=corrected)
+    kept = document.accept()
+    document.open(item.uid)
+    document.reject()
+    assert document.get(item.uid) == kept
+    assert kept.masks == {PLANE: corrected}
+
+
 def test_prompts_that_select_nothing_leave_no_mask_and_wait_for_none() -> None:
     document = Document(SIZE)
     document.set_prompts({PLANE: click()})

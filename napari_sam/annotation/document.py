@@ -128,10 +128,14 @@ class Document(Timeline):
             mask = item.masks.get(plane) or mask_on(item, plane)
         if mask is None or mask.is_empty:
             return False
-        base = dict(item.base)
-        # The whole mask is in question now. What is there stays until there is something better.
-        meanwhile = base.pop(plane, None)
-        answers = item.answers if meanwhile is None else {plane: meanwhile, **item.answers}
+        base, answers = dict(item.base), item.answers
+        if plane in base:
+            # The whole mask is in question now. What is there, corrections and all, stays until there is
+            # something better.
+            before, shown = item.answers.get(plane, base.pop(plane)), mask_on(item, plane)
+            assert shown is not None
+            meanwhile = replace(before, candidates=((shown, before.score),), chosen=0)
+            answers = {**item.answers, plane: meanwhile}
         with self.step(text):
             prompts = {**item.prompts, plane: Prompts.create(mask.shape, mask=mask)}
             self._ask(replace(item, base=base, answers=answers), prompts, {plane})
