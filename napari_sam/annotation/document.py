@@ -132,7 +132,8 @@ class Document(Timeline):
         if plane in base:
             # The whole mask is in question now. What is there, corrections and all, stays until there is
             # something better.
-            before, shown = item.answers.get(plane, base.pop(plane)), mask_on(item, plane)
+            imported, shown = base.pop(plane), mask_on(item, plane)
+            before = item.answers.get(plane, imported)
             assert shown is not None
             meanwhile = replace(before, candidates=((shown, before.score),), chosen=0)
             answers = {**item.answers, plane: meanwhile}
