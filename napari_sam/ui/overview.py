@@ -52,12 +52,16 @@ class Overview:
         document = session.document
 
         def arrived(drafts: list[SamObject]) -> None:
-            document.add_objects(
-                [replace(draft, class_id=document.new_class) for draft in drafts], f"Segment {many.what}"
-            )
+            with document.step(f"Segment {many.what}"):
+                added = document.add_objects(
+                    [replace(draft, class_id=document.new_class) for draft in drafts]
+                )
+                hidden = [item.uid for item in added if not item.masks]
+                document.delete(hidden)
             missing = many.number - len(drafts)
             nothing = f"The model found nothing for {missing} of {many.what}." if missing else ""
-            self._notice = " ".join(sentence for sentence in (many.skipped, nothing) if sentence)
+            there = f"{len(hidden)} of {many.what} lie in objects that are there already." if hidden else ""
+            self._notice = " ".join(sentence for sentence in (many.skipped, nothing, there) if sentence)
             self.changed.emit()
 
         source = Source.IMPORTED if isinstance(layer, Labels) else Source.CLICKED
