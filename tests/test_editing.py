@@ -71,6 +71,22 @@ def test_refining_an_imported_mask_outlasts_reading_what_is_drawn() -> None:
     assert document.current == replace(item, accepted=False)
 
 
+def test_where_another_program_found_nothing_prompts_begin_from_nothing() -> None:
+    """An empty mask made an error of the first click."""
+    document = Document(SIZE)
+    elsewhere = Answer(((drawn("", "", "x"), None),))
+    (item,) = document.add_objects(
+        [SamObject(0, 0, base={PLANE: Answer(((drawn(), None), *elsewhere.candidates))})]
+    )
+    document.open(item.uid)
+    document.set_prompts({PLANE: click()})
+    assert document.current.prompts == {PLANE: click()}
+    document.answer(item.uid, PLANE, Answer(((drawn("xx"), 0.9),), prompts=click()))
+    assert document.current.masks == {PLANE: drawn("xx")}
+    document.set_prompts({})
+    assert document.current.masks == {}
+
+
 def test_a_corrected_mask_that_is_refined_stays_until_there_is_another() -> None:
     """The model's own idea of the whole counted at once, though it was not shown."""
     document = Document(SIZE)

@@ -29,14 +29,16 @@ def with_mask_prompt(item: SamObject, plane: Plane, drawn: Prompts | None) -> Pr
     even if nothing is drawn.
     """
     before, base = item.prompts.get(plane), item.base.get(plane)
+    # Whoever made the object may have found nothing on this plane.
+    start = None if base is None or base.mask.is_empty else base.mask
     refined = None
-    if before is not None and before.mask is not None and (base is None or before.mask != base.mask):
+    if before is not None and before.mask is not None and before.mask != start:
         refined = before.mask
     if drawn is None:
         return None if refined is None else Prompts.create(refined.shape, mask=refined)
     if drawn.mask is not None:
         return drawn
-    return drawn.with_mask(refined or (None if base is None else base.mask))
+    return drawn.with_mask(refined or start)
 
 
 def reopened(item: SamObject) -> SamObject:
