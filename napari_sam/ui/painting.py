@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +133,7 @@ class Canvas:
     def _present(self, plane: Plane, box: Box) -> NDArray[Any]:
         return np.asarray(self.labels.data[(*plane.index[:-2], *box)])
 
-    def _take_over(self, plane: Plane, box: Box, gesture: int | None = None) -> bool:
+    def _take_over(self, plane: Plane, box: Box, gesture: Hashable = None) -> bool:
         """Let the document have what is in a box; whether anything is new."""
         held = self.document.labels_in(plane, box)
         present = self._present(plane, box)
@@ -148,7 +148,7 @@ class Canvas:
             return
         if self._classes or not self._fits:
             return
-        self._painted = next(_strokes), list(_boxes_of(event.value, self.document.shape))
+        self._painted = ("stroke", next(_strokes)), list(_boxes_of(event.value, self.document.shape))
         self._on_drawn()
 
     def _on_drawn(self) -> None:
@@ -170,7 +170,7 @@ class Canvas:
 
     def take_over_all(self) -> None:
         """Take over whatever is in the layer."""
-        gesture, box = next(_strokes), _all_of(self.document)
+        gesture, box = ("stroke", next(_strokes)), _all_of(self.document)
         for plane in canonical_planes(self.document.shape):
             self._take_over(plane, box, gesture)
 

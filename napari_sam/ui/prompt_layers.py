@@ -41,6 +41,10 @@ _FOLLOWING = frozenset(_KINDS)
 """Tools of napari that go on drawing between two clicks."""
 
 
+# Of all layers: a document may see one set of them after another.
+_gestures = count()
+
+
 @dataclass(slots=True)
 class Drawn:
     """What was drawn on one plane."""
@@ -90,8 +94,7 @@ class PromptLayers:
         # Since a press with a tool that draws, until what was drawn is tidied up.
         self._drawing = False
         self._clicked_shape = self._mouse_down = False
-        self._gestures = count()
-        self.gesture = next(self._gestures)
+        self.gesture = ("prompt", next(_gestures))
         self._add_shapes()
         self._add_points()
 
@@ -177,7 +180,7 @@ class PromptLayers:
     def end_gesture(self) -> None:
         """What happens next is a step of its own, unless a mouse button is still held."""
         if not self._mouse_down:
-            self.gesture = next(self._gestures)
+            self.gesture = ("prompt", next(_gestures))
 
     def read(self) -> tuple[dict[Plane, Prompts], list[str]]:
         """The prompts by plane, and a sentence for each that had to be ignored."""
@@ -325,7 +328,7 @@ class PromptLayers:
     def _on_mouse(self, layer: Layer, event: Any) -> Generator[None, None, None]:
         """Ctrl or the right button turn the polarity round; and tell of every move."""
         drawing = layer is self.shapes and layer.mode in DRAWING_MODES.values()
-        self.gesture = next(self._gestures)
+        self.gesture = ("prompt", next(_gestures))
         if drawing or (layer is self.points and layer.mode == "add"):
             inverse = "Control" in event.modifiers or event.button == 2
             self._set_defaults(_opposite(self._polarity) if inverse else self._polarity)

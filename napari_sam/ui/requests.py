@@ -82,7 +82,10 @@ class Requests:
             return function()
 
         def deliver(callback: Callable[[Any], Any], result: Any) -> None:
-            if self._pending.get(key) == serial:
+            if key not in self._pending:
+                # Cancelled while the result was on its way.
+                return
+            if self._pending[key] == serial:
                 del self._pending[key]
             if not self._pending:
                 self.doing = ""

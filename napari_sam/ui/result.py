@@ -109,6 +109,11 @@ class Result:
         return parked.document
 
     @property
+    def image(self) -> Image | None:
+        """The image that the objects were begun on; another one can have the same layer."""
+        return self._image()
+
+    @property
     def labels(self) -> Labels | None:
         """The layer of objects, if there is one yet."""
         return None if self.canvas is None else self.canvas.labels

@@ -201,8 +201,9 @@ class Session:
         self._select(current)
 
     def _select(self, item: SamObject) -> None:
-        if (labels := self.result.labels) is not None:
-            labels.selected_label = item.id
+        canvas = self.result.canvas
+        if canvas is not None and item.id <= canvas.greatest_id:
+            canvas.labels.selected_label = item.id
 
     def _on_dims(self) -> None:
         before = self.plane, self.plane_problem
