@@ -11,16 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_sam.annotation.annotation import Annotation
+    from napari_sam.inference.automatic import SamAutomaticMaskGenerator
     from napari_sam.inference.predictor import SamPredictor
     from napari_sam.models import load_model, sam_model_registry
     from napari_sam.ui.scripting import annotate
 
 __version__ = "0.1.0"
 
-__all__ = ["Annotation", "SamPredictor", "__version__", "annotate", "load_model", "sam_model_registry"]
+__all__ = [
+    "Annotation",
+    "SamAutomaticMaskGenerator",
+    "SamPredictor",
+    "__version__",
+    "annotate",
+    "load_model",
+    "sam_model_registry",
+]
 
 _HOMES = {
     "Annotation": "napari_sam.annotation.annotation",
+    "SamAutomaticMaskGenerator": "napari_sam.inference.automatic",
     "SamPredictor": "napari_sam.inference.predictor",
     "annotate": "napari_sam.ui.scripting",
     "load_model": "napari_sam.models",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "AnnotationError",
+    "Cancelled",
     "DeviceError",
     "DeviceWarning",
     "DownloadCancelled",
@@ -36,6 +37,10 @@ class AnnotationError(NapariSamError, ValueError):
 
 class ModelError(NapariSamError, ValueError):
     """A model that is unknown, or a checkpoint that does not fit its architecture."""
+
+
+class Cancelled(NapariSamError):
+    """Work that was cancelled before it was done; nothing has changed."""
 
 
 class DownloadCancelled(NapariSamError):

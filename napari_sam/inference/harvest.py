@@ -1,0 +1,221 @@
+"""Asking a model about a grid of points, and keeping what it says, packed."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.errors import Cancelled
+from napari_sam.inference.abandon import Abandoned, abandonable
+from napari_sam.inference.candidates import MaskCandidates
+from napari_sam.inference.engine import Prediction, decode, encode
+from napari_sam.inference.fallback import on_device_of
+from napari_sam.inference.grids import Crop, points_on
+from napari_sam.inference.mask import Mask
+from napari_sam.inference.prompts import Prompts
+from napari_sam.inference.stability import measured
+from napari_sam.models.base import Embedding, PromptableModel
+
+__all__ = ["MOST_BYTES", "Harvest"]
+
+MOST_BYTES = 512 * 2**20
+"""Memory that the bits of all candidates of a run may take."""
+
+_EDGE = 20
+"""Masks that come this near to the edge of a crop, in pixels, are taken to be cut off by it, as published."""
+
+Point = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """How candidates are collected.
+
+    Attributes
+    ----------
+    model : PromptableModel
+    crops : sequence of Crop
+        Each is encoded by itself.
+    grids : sequence of ndarray, shape (N, 2), float64
+        Points between 0 and 1, for each layer of crops.
+    batch : int
+        Points decoded at once.
+    offset : float
+        Of the threshold of logits, for stability.
+    again : bool
+        Each mask is given to the model as a prompt, and what it answers is kept instead.
+    multimask : bool
+        Three masks for each point, not one.
+    predicted_iou, stability : float
+        Masks are kept if they are above the former, where that is greater than 0, and not below the latter.
+        What has too low a predicted IoU never exists in full size.
+    most_bytes : int
+        That the packed bits may take. If all take more, those with the lowest predicted IoU go.
+    """
+
+    model: PromptableModel
+    crops: Sequence[Crop]
+    grids: Sequence[NDArray[np.float64]]
+    batch: int
+    offset: float
+    again: bool = False
+    multimask: bool = True
+    predicted_iou: float = 0.0
+    stability: float = 0.0
+    most_bytes: int = MOST_BYTES
+
+    def run(
+        self,
+        plane: NDArray[Any],
+        look: dict[str, Any],
+        region: Mask | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> MaskCandidates:
+        """Collect the candidates of a plane; see :class:`~napari_sam.inference.automatic`.
+
+        Parameters
+        ----------
+        plane : ndarray, shape (H, W, 3), uint8 or float32
+        look : dict
+            `contrast_limits` and `gamma` that it was made with.
+        region : Mask, optional
+            Only points on it are prompted.
+        progress : callable, optional
+            Called with the number of batches done and of all batches.
+        cancelled : threading.Event, optional
+
+        Raises
+        ------
+        Cancelled
+            If `cancelled` was set.
+        DeviceError
+            If the device fails or runs out of memory, and the CPU, too.
+        """
+        shape = plane.shape[0], plane.shape[1]
+        nothing = MaskCandidates.of(
+            [], [], [], [], [], shape, model=self.model.name, digest=self.model.known_digest, **look
+        )
+        jobs = [(crop, self._batches(crop, region)) for crop in self.crops]
+        done, total = 0, sum(len(batches) for _, batches in jobs)
+        parts = [nothing]
+        event = threading.Event() if cancelled is None else cancelled
+        stopping = contextlib.nullcontext() if cancelled is None else abandonable(self.model, event)
+        try:
+            with stopping:
+                _tell(progress, done, total)
+                for crop, batches in jobs:
+                    embedding = encode(self.model, plane[crop.slices]) if batches else None
+                    for batch in batches:
+                        assert embedding is not None
+                        embedding = on_device_of(self.model, embedding)
+                        parts.append(self._packed(embedding, batch, crop, nothing, event))
+                        parts = self._within_bounds(parts)
+                        done += 1
+                        _tell(progress, done, total)
+        except Abandoned:
+            raise Cancelled("Cancelled: nothing was segmented.") from None
+        return MaskCandidates.concatenate(parts)
+
+    def _batches(self, crop: Crop, region: Mask | None) -> list[NDArray[np.float64]]:
+        """Points in pixels of the crop."""
+        points = points_on(crop, self.grids)
+        if region is not None:
+            inside = region.bits_in(*crop.slices)
+            columns, rows = np.rint(points).astype(np.intp).T
+            points = points[inside[rows, columns]]
+        return [points[start : start + self.batch] for start in range(0, len(points), self.batch)]
+
+    def _packed(
+        self,
+        embedding: Embedding,
+        batch: NDArray[np.float64],
+        crop: Crop,
+        nothing: MaskCandidates,
+        cancelled: threading.Event,
+    ) -> MaskCandidates:
+        """The candidates of one batch of points."""
+        masks, numbers, points = [], [], []
+        for point, prediction in self._asked(embedding, batch):
+            for index, score in enumerate(prediction.scores.tolist()):
+                if cancelled.is_set():
+                    raise Abandoned
+                if self.predicted_iou > 0 and not score > self.predicted_iou:
+                    continue
+                mask, stability = measured(
+                    prediction.logits[index], prediction.frame, crop.size, prediction.via, self.offset
+                )
+                if mask.is_empty or stability < self.stability:
+                    continue
+                mask = _uncropped(mask, crop, nothing.shape)
+                if not _is_cut_off(mask, crop):
+                    masks.append(mask)
+                    numbers.append((score, stability))
+                    points.append(point + np.array([crop.x0, crop.y0]))
+        scores, stabilities = zip(*numbers, strict=True) if numbers else ((), ())
+        found = MaskCandidates.of(
+            masks, scores, stabilities, np.array(points), [crop.xywh] * len(masks), nothing.shape
+        )
+        return replace(
+            found,
+            model=nothing.model,
+            digest=nothing.digest,
+            contrast_limits=nothing.contrast_limits,
+            gamma=nothing.gamma,
+        )
+
+    def _asked(self, embedding: Embedding, batch: NDArray[np.float64]) -> Iterator[tuple[Point, Prediction]]:
+        """What the model says of each point; where masks are asked for again, each comes by itself."""
+        label = np.ones(1, dtype=np.int64)
+        prompts = [Prompts(point[np.newaxis], label) for point in batch]
+        found = decode(self.model, embedding, prompts, self.multimask)
+        if not self.again:
+            yield from zip(batch, found, strict=True)
+            return
+        for start in range(0, len(batch), max(1, self.batch // 3)):
+            part = slice(start, start + max(1, self.batch // 3))
+            pairs = [
+                (prompt, logits)
+                for prompt, prediction in zip(prompts[part], found[part], strict=True)
+                for logits in prediction.low_res_logits
+            ]
+            second = [Prompts(prompt.points, label, mask_input=logits) for prompt, logits in pairs]
+            refined = decode(self.model, embedding, second, False)
+            for (prompt, _), prediction in zip(pairs, refined, strict=True):
+                yield prompt.points[0], prediction
+
+    def _within_bounds(self, parts: list[MaskCandidates]) -> list[MaskCandidates]:
+        """Without those of the lowest predicted IoU if there are too many."""
+        if sum(part.packed.nbytes for part in parts) <= self.most_bytes:
+            return parts
+        together = MaskCandidates.concatenate(parts)
+        order = np.argsort(-together.predicted_iou, kind="stable")
+        fits = np.cumsum(np.diff(together.offsets)[order]) <= self.most_bytes
+        return [together.select(np.sort(order[fits]))]
+
+
+def _uncropped(mask: Mask, crop: Crop, shape: tuple[int, int]) -> Mask:
+    if mask.shape == shape:
+        return mask
+    row, column = mask.origin
+    return Mask((row + crop.y0, column + crop.x0), mask.bits, shape)
+
+
+def _is_cut_off(mask: Mask, crop: Crop) -> bool:
+    """Whether a mask comes near to an edge of the crop that is not near an edge of the plane."""
+    height, width = mask.shape
+    box = np.array(mask.box_xyxy)
+    near = np.abs(box - (crop.x0, crop.y0, crop.x1, crop.y1)) <= _EDGE
+    at_the_plane = np.abs(box - (0, 0, width, height)) <= _EDGE
+    return bool((near & ~at_the_plane).any())
+
+
+def _tell(progress: Callable[[int, int], object] | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)
