@@ -26,6 +26,7 @@ from napari_sam.ui.overview import Overview
 from napari_sam.ui.prompting import Prompting
 from napari_sam.ui.result import Result, layer_of
 from napari_sam.ui.segmenter import Loaded, ModelChoice
+from napari_sam.ui.segmenting_everything import SegmentingEverything
 from napari_sam.ui.session import Session
 from napari_sam.ui.switching import ModelSwitch
 from napari_sam.ui.work import Work
@@ -42,7 +43,7 @@ _SETTLE_MS = 120
 """A slider or contrast limits have to rest this long before the plane is embedded."""
 
 
-class Controller(Prompting, Deciding, Overview, Keeping):
+class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
     """Connects one viewer, one image at a time, the document and the worker.
 
     Use it from the GUI's thread. :func:`napari_sam.annotate` makes one together with its widget.
@@ -86,6 +87,7 @@ class Controller(Prompting, Deciding, Overview, Keeping):
         # Layer events come in the middle of what napari does: what changes layers waits for its end.
         self._soon = _timer(0, self._catch_up)
         self._settled = _timer(_SETTLE_MS, self._look_again)
+        self._begin_everything()
         # After napari itself, which may still be busy with the removal.
         self.viewer.layers.events.removed.connect(self._on_removed, position="last")
         self.viewer.layers.selection.events.active.connect(self._on_active)
@@ -172,6 +174,7 @@ class Controller(Prompting, Deciding, Overview, Keeping):
         session.tool_changed.connect(self.changed.emit)
         self.viewer.layers.selection.active = session.prompts.points
         self._hovering = Hovering(session, self._work, enabled=self._preview)
+        self._open_everything(session)
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self._work.embed(session)
         self._work.ask_again(session)
@@ -183,6 +186,7 @@ class Controller(Prompting, Deciding, Overview, Keeping):
                 self._soon.stop()
                 self._settled.stop()
             self._work.stop_embedding()
+            self._close_everything(keep_layer=keep_layers)
             if self._hovering is not None:
                 self._hovering.close(keep_layer=keep_layers)
                 self._hovering = None
@@ -232,7 +236,9 @@ class Controller(Prompting, Deciding, Overview, Keeping):
         """
         end = None if timeout is None else time.monotonic() + timeout
         while not self.closed and (
-            self.busy or self.models.busy or self._soon.isActive() or self._settled.isActive()
+            self.busy
+            or self.models.busy
+            or any(timer.isActive() for timer in (self._soon, self._settled, self._everything_soon))
         ):
             if end is not None and time.monotonic() > end:
                 return False
@@ -281,6 +287,8 @@ class Controller(Prompting, Deciding, Overview, Keeping):
         """Whether a layer is a view: of what a click would give, or of classes."""
         if self.session is not None and layer is not None and layer is self.session.result.class_labels:
             return True
+        if self._shows_everything(layer):
+            return True
         return self._hovering is not None and self._hovering.layer.owns(layer)
 
     @property
@@ -315,6 +323,7 @@ class Controller(Prompting, Deciding, Overview, Keeping):
             self._soon.start()
             if self._hovering is not None:
                 self._hovering.layer.clear()
+            self._everything_moved(document=True)
         self.changed.emit()
 
     def _on_double_click(self, _: ViewerModel, event: Any) -> None:
@@ -337,6 +346,7 @@ class Controller(Prompting, Deciding, Overview, Keeping):
     def _on_plane(self) -> None:
         self._notice = ""
         self._settled.start()
+        self._everything_moved()
         self.changed.emit()
 
     def _on_pixels(self) -> None:

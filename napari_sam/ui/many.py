@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_sam.ui.session import Session
 
-__all__ = ["Many", "prompts_from"]
+__all__ = ["Many", "in_image", "prompts_from"]
 
 
 class Many(NamedTuple):
@@ -77,7 +77,7 @@ def prompts_from(layer: Layer, session: Session) -> Many:
         shapes = layer.data if isinstance(layer, Shapes) else [at[np.newaxis] for at in layer.data]
         what = "boxes" if isinstance(layer, Shapes) else "points"
         for vertices in shapes:
-            where = _in_image(layer, np.asarray(vertices, dtype=float), session)
+            where = in_image(layer, np.asarray(vertices, dtype=float), session)
             on = coordinates.plane_at(where.mean(axis=0), (row, column))
             if any(i is not None and not 0 <= i < n for i, n in zip(on.index, session.shape, strict=True)):
                 outside += 1
@@ -102,7 +102,7 @@ def prompts_from(layer: Layer, session: Session) -> Many:
     return many._replace(what=f"{many.number} {name}")
 
 
-def _in_image(layer: Layer, vertices: NDArray[np.float64], session: Session) -> NDArray[np.float64]:
+def in_image(layer: Layer, vertices: NDArray[np.float64], session: Session) -> NDArray[np.float64]:
     """Positions in a layer as data coordinates of the image; axes that the layer lacks are as displayed."""
     image, dims = session.image, session.viewer.dims
     result = np.empty((len(vertices), image.ndim))

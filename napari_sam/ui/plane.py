@@ -56,6 +56,10 @@ class View:
         """How it was displayed, for the annotation."""
         return Look(self.contrast_limits, self.gamma)
 
+    def raw(self) -> NDArray[Any]:
+        """The plane as it is in the image: shape (H, W) or (H, W, channels)."""
+        return np.asarray(self.data[self.plane.slices])
+
     def pixels(self) -> NDArray[Any]:
         """The plane as the model sees it: shape (H, W, 3), uint8 or float32.
 
@@ -64,8 +68,7 @@ class View:
         ImageError
             If it cannot be made into an image.
         """
-        plane = np.asarray(self.data[self.plane.slices])
-        return as_rgb(plane, contrast_limits=self.contrast_limits, gamma=self.gamma)
+        return as_rgb(self.raw(), contrast_limits=self.contrast_limits, gamma=self.gamma)
 
 
 def view_of(layer: Image, plane: Plane, revision: int) -> View:

@@ -123,13 +123,17 @@ class PreviewLayer:
             translate=self._translate(plane),
             **{name: getattr(self._image, name) for name in TRANSFORM if name != "translate"},
         )
+        self._insert()
+
+    def _insert(self) -> None:
+        assert self.layer is not None
         self.layer.editable = False
         layers = self._viewer.layers
         above = [layers.index(layer) for layer in self._below() if layer in layers]
         with _selection_untouched(self._viewer):
             layers.insert(min(above, default=len(layers)), self.layer)
 
-    def _blank(self, shape: tuple[int, int], plane: Plane) -> NDArray[np.uint8]:
+    def _blank(self, shape: tuple[int, int], plane: Plane) -> NDArray[Any]:
         """Zeros of the plane's size, of length 1 along the other axes; `_pixels` is a view of them."""
         self._plane, self._shown = plane, None
         sides = dict(zip(plane.axes, shape, strict=True))

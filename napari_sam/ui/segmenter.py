@@ -18,9 +18,11 @@ from napari_sam.models.zoo import ZOO
 from napari_sam.ui.plane import View
 
 if TYPE_CHECKING:
+    from napari_sam.inference.candidates import MaskCandidates
+    from napari_sam.inference.filtering import Filter, Sieve
     from napari_sam.models.base import Embedding, PromptableModel
 
-__all__ = ["EmbeddingCache", "Loaded", "ModelChoice", "Segmenter"]
+__all__ = ["EmbeddingCache", "Everything", "Loaded", "ModelChoice", "Segmenter"]
 
 CACHE_BYTES = 512 * 2**20
 """Memory for image embeddings per widget: 512 MiB."""
@@ -95,6 +97,21 @@ class Loaded:
 
     device: str
     devices: list[str]
+
+
+class Everything(NamedTuple):
+    """What an automatic run found on a plane.
+
+    Attributes
+    ----------
+    sieve : Sieve
+        All masks.
+    wanted : Filter
+        With the thresholds that suit the model.
+    """
+
+    sieve: Sieve
+    wanted: Filter
 
 
 class Segmenter:
@@ -177,6 +194,37 @@ class Segmenter:
             return batch.segment_many(self._ready(), embedding, prompts, plane, view.look, source=source)
 
         return [item for one in asked for item in self._computed(partial(found, *one))]
+
+    def find_everything(
+        self, view: View, points_per_side: int, progress: Callable[[int, int], Any], stop: threading.Event
+    ) -> Everything:
+        """All masks of a view, from a grid of points, made ready to be filtered.
+
+        Raises
+        ------
+        Cancelled
+            If `stop` was set.
+        """
+        from napari_sam.inference.automatic import SamAutomaticMaskGenerator
+        from napari_sam.inference.filtering import Filter, Sieve
+
+        def attempt() -> tuple[SamAutomaticMaskGenerator, MaskCandidates]:
+            generator = SamAutomaticMaskGenerator(self._ready(), points_per_side)
+            found = generator.candidates(
+                view.raw(),
+                contrast_limits=view.contrast_limits,
+                gamma=view.gamma,
+                progress=progress,
+                cancelled=stop,
+            )
+            return generator, found
+
+        generator, found = self._computed(attempt)
+        sieve = Sieve(found)
+        wanted = Filter(generator.pred_iou_thresh, generator.stability_score_thresh)
+        # The user may want them filled at once.
+        sieve.find_holes(sieve.select(wanted))
+        return Everything(sieve, wanted)
 
     def completed(self, snapshot: Snapshot) -> Snapshot:
         """The same with the checksum of the weights in the answers of this model."""

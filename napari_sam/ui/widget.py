@@ -9,12 +9,13 @@ from weakref import WeakMethod
 # Annotations of the constructor are read by napari, so this import is needed at run time.
 import napari
 from napari.layers import Image
-from qtpy.QtCore import QEvent, QSize
+from qtpy.QtCore import QEvent, QSize, QTimer
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam.ui import preferences
 from napari_sam.ui.actions import keys
+from napari_sam.ui.automatic_panel import AutomaticPanel
 from napari_sam.ui.controller import Controller
 from napari_sam.ui.current_panel import CurrentPanel
 from napari_sam.ui.layers import unwrap
@@ -53,6 +54,7 @@ class SegmentWidget(QScrollArea):
         self.source = SourcePanel(self.controller)
         self.recovery = RecoveryRow(self.controller)
         self.current = CurrentPanel(self.controller)
+        self.automatic = AutomaticPanel(self.controller)
         self.objects = ObjectsPanel(self.controller)
         inside = QWidget()
         layout = QVBoxLayout(inside)
@@ -60,11 +62,14 @@ class SegmentWidget(QScrollArea):
         layout.addWidget(self.source)
         layout.addWidget(self.recovery)
         layout.addWidget(self.current)
+        layout.addWidget(self.automatic)
         layout.addWidget(self.objects, 1)
-        # On small screens, and beside other docks, there may be less room than the three need.
+        # On small screens, and beside other docks, there may be less room than all of them need.
         self.setWidget(inside)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        # Once the layout knows how large it is.
+        self.automatic.grown.connect(lambda: QTimer.singleShot(0, self._show_automatic))
         self.controller.changed.connect(self._refresh)
         keys.open(self.controller)
         keys.changed.connect(self._refresh_keys)
@@ -81,7 +86,13 @@ class SegmentWidget(QScrollArea):
             self.source.refresh()
             self.recovery.refresh()
             self.current.refresh()
+            self.automatic.refresh()
             self.objects.refresh()
+
+    def _show_automatic(self) -> None:
+        # Its beginning is worth more than its end, where there is no room for both.
+        self.ensureWidgetVisible(self.automatic, 0, 0)
+        self.ensureWidgetVisible(self.automatic.button, 0, 0)
 
     def _refresh_keys(self) -> None:
         self.current.refresh_keys()
@@ -95,6 +106,7 @@ class SegmentWidget(QScrollArea):
     def _on_closing(self) -> None:
         self.controller.changed.disconnect(self._refresh)
         self.source.close_panel()
+        self.automatic.close_panel()
         self.objects.close_panel()
         keys.changed.disconnect(self._refresh_keys)
         keys.close(self.controller)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,7 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.ui.plane import View
 from napari_sam.ui.requests import Requests
-from napari_sam.ui.segmenter import ModelChoice, Segmenter
+from napari_sam.ui.segmenter import Everything, ModelChoice, Segmenter
 from napari_sam.ui.session import Session
 from napari_sam.ui.switching import ModelSwitch
 
@@ -57,6 +58,7 @@ class Work:
         # What was asked last of each object on each plane, and what the model saw then.
         self._asked: WeakKeyDictionary[Document, _Asked] = WeakKeyDictionary()
         self._abandoned = threading.Event()
+        self._stop = _Stop()
         self._embedded: Hashable = None
         # The newest preview, and what the model saw.
         self._foreseen: tuple[Hashable, Answer] | None = None
@@ -169,6 +171,41 @@ class Work:
             deliver,
         )
 
+    def find_everything(
+        self,
+        session: Session,
+        plane: Plane,
+        points_per_side: int,
+        progress: Callable[[int, int], Any],
+        deliver: Callable[[Everything], Any],
+        failed: Callable[[Exception], Any],
+    ) -> None:
+        """All masks of a plane, in the background; between batches of points, other requests go first.
+
+        `progress` gets the number of batches that are done, and of all. One of the callbacks is called at the
+        end, `failed` also where it was stopped, unless the widget was closed.
+        """
+        self.stop_everything()
+        stop = self._stop = _Stop()
+        view, saying = session.view(plane), "Looking for everything"
+
+        def told(done: int, total: int) -> None:
+            self.requests.post(lambda: progress(done, total))
+            with stop.away():
+                self.requests.give_way(saying, stop.asked)
+
+        self._submit(
+            "everything",
+            saying,
+            lambda: self._segmenter.find_everything(view, points_per_side, told, stop),
+            deliver,
+            failed,
+        )
+
+    def stop_everything(self) -> None:
+        """Stop looking for everything."""
+        self._stop.set()
+
     def keep(
         self,
         key: Hashable,
@@ -185,6 +222,7 @@ class Work:
     def close(self) -> None:
         """Forget all that was asked for."""
         self._abandoned.set()
+        self._stop.set()
         self.models.close()
         self.files.close()
         self.requests.close()
@@ -220,15 +258,22 @@ class Work:
         )
 
     def _submit(
-        self, key: Hashable, saying: str, function: Callable[[], T], on_done: Callable[[T], Any]
+        self,
+        key: Hashable,
+        saying: str,
+        function: Callable[[], T],
+        on_done: Callable[[T], Any],
+        on_error: Callable[[Exception], Any] | None = None,
     ) -> None:
+        on_error = on_error or self.failed.emit
         if self.models.problem is not None:
-            self.failed.emit(self.models.problem)
+            on_error(self.models.problem)
         else:
-            self.requests.submit(key, saying, function, on_done, self.failed.emit)
+            self.requests.submit(key, saying, function, on_done, on_error)
 
     def _on_loading(self) -> None:
         self._abandoned.set()
+        self._stop.set()
 
     def _on_no_model(self, error: Exception) -> None:
         if not self.models.ready:
@@ -237,3 +282,28 @@ class Work:
 
     def _tell(self, sentence: str, device: str) -> None:
         self.requests.post(lambda: self.warned.emit(sentence, device))
+
+
+class _Stop(threading.Event):
+    """Stops a long request, but not what goes first while that gives way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._away = False
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """For the worker's thread: something else is done meanwhile."""
+        self._away = True
+        try:
+            yield
+        finally:
+            self._away = False
+
+    def asked(self) -> bool:
+        """Whether it was set."""
+        return super().is_set()
+
+    def is_set(self) -> bool:
+        """Whether what is computed now shall stop."""
+        return self.asked() and not self._away

@@ -1,0 +1,278 @@
+"""The part of the widget for automatic masks: a run, sliders that filter what it found, and a decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Shapes
+from psygnal import Signal
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QProgressBar, QSpinBox, QVBoxLayout, QWidget
+from superqt import QDoubleRangeSlider, QLabeledDoubleSlider
+
+from napari_sam.inference.box_overlap import LEAST_OVERLAP
+from napari_sam.inference.filtering import Filter
+from napari_sam.ui.folding import Folding
+from napari_sam.ui.parts import button, combo, quiet, row
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_sam.ui.controller import Controller
+
+__all__ = ["AutomaticPanel"]
+
+_EVERYWHERE = "the whole plane"
+
+
+class AutomaticPanel(Folding):
+    """Finds everything on the displayed plane.
+
+    Parameters
+    ----------
+    controller : Controller
+    """
+
+    grown = Signal()
+    """More of it is to be seen than before."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__("Everything", "Find all objects on the displayed plane at once.")
+        self.button.toggled.connect(self._on_toggled)
+        self._controller = controller
+        self.points_box = QSpinBox()
+        self.points_box.setRange(8, 64)
+        self.points_box.setValue(32)
+        self.points_box.setToolTip(
+            "The model is asked about a grid of points, this many a side. More points find smaller "
+            "objects, and take longer."
+        )
+        self.run_button = button("Find everything", "Ask the model about a grid of points on this plane.")
+        self.run_button.clicked.connect(lambda: controller.find_everything(self.points_box.value()))
+        self.cancel_button = button("Cancel")
+        self.cancel_button.clicked.connect(controller.stop_finding)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.progress.setFixedHeight(6)
+        self.running = QWidget()
+        self.running.setLayout(row(self.progress, self.cancel_button))
+        self.iou_slider = self._slider("Only masks that the model itself thinks well of.", 0, 1)
+        self.stability_slider = self._slider(
+            "Only masks that hardly change with the threshold: those with clear edges.", 0, 1
+        )
+        self.area_slider = QDoubleRangeSlider(Qt.Orientation.Horizontal)
+        self.area_slider.setToolTip("Only masks of a size between these two. The scale is logarithmic.")
+        self.area_slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.area_slider.setRange(0, 6)
+        self.area_slider.setValue((0, 6))
+        self.area_label = QLabel()
+        self.overlap_slider = self._slider(
+            "Of masks whose boxes overlap by more than this, only the best counts.", LEAST_OVERLAP, 1
+        )
+        self.border_box = self._check("Not at the border", "Leave out what touches the border of the image.")
+        self.holes_box = self._check("Fill holes up to", "Fill holes of masks that are not larger than this.")
+        self.holes_size = QSpinBox()
+        self.holes_size.setRange(1, 10**6)
+        self.holes_size.setValue(100)
+        self.holes_size.setSuffix(" px")
+        self.holes_size.valueChanged.connect(self._filter)
+        self.smaller_box = self._check(
+            "Smaller on top",
+            "Pixels of two masks go to the smaller one; else to the one with the higher predicted IoU.",
+        )
+        self.region_combo = combo("Only objects with their centre inside a shape of this layer.")
+        self.region_combo.activated.connect(self._choose_region)
+        self.accept_button = button("Accept", "Make objects of what is shown. Undo takes them all back.")
+        self.accept_button.clicked.connect(controller.accept_everything)
+        self.discard_button = button("Discard", "Forget what was found on this plane.")
+        self.discard_button.clicked.connect(controller.discard_everything)
+        self._lay_out()
+        for made in (self.area_slider, self.iou_slider, self.stability_slider, self.overlap_slider):
+            made.valueChanged.connect(self._filter)
+        for box in (self.border_box, self.holes_box, self.smaller_box):
+            box.toggled.connect(self._filter)
+        self._listed: list[tuple[str, Shapes]] | None = None
+        layers = controller.viewer.layers.events
+        for emitter in (layers.inserted, layers.removed):
+            emitter.connect(self._list_regions)
+        controller.everything_changed.connect(self.refresh)
+        self._list_regions()
+        self._show_filter(controller.wanted)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setVerticalSpacing(4)
+        for name, part in (
+            ("Predicted IoU", self.iou_slider),
+            ("Stability", self.stability_slider),
+            ("Area", self.area_slider),
+            ("", self.area_label),
+            ("Overlap", self.overlap_slider),
+            ("Inside", self.region_combo),
+        ):
+            form.addRow(name, part)
+        self.filters = QWidget()
+        filters = QVBoxLayout(self.filters)
+        filters.setContentsMargins(0, 0, 0, 0)
+        filters.setSpacing(4)
+        filters.addLayout(form)
+        holes = row(self.holes_box, self.holes_size)
+        holes.addStretch()
+        filters.addLayout(holes)
+        filters.addLayout(row(self.border_box, self.smaller_box))
+        decide = row()
+        decide.addWidget(self.accept_button, 3)
+        decide.addWidget(self.discard_button, 2)
+        filters.addLayout(decide)
+        layout = QVBoxLayout(self.inside)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        run = row(QLabel("Points per side"), self.points_box)
+        run.addWidget(self.run_button, 1)
+        layout.addLayout(run)
+        layout.addWidget(self.running)
+        layout.addWidget(self.filters)
+
+    def _slider(self, tip: str, low: float, high: float) -> QLabeledDoubleSlider:
+        made = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        made.setRange(low, high)
+        made.setDecimals(2)
+        made.setSingleStep(0.01)  # type: ignore[arg-type]
+        made.setToolTip(tip)
+        return made
+
+    def _check(self, text: str, tip: str) -> QCheckBox:
+        made = QCheckBox(text)
+        made.setToolTip(tip)
+        made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        return made
+
+    def close_panel(self) -> None:
+        """Stop listening."""
+        self._controller.everything_changed.disconnect(self.refresh)
+        layers = self._controller.viewer.layers.events
+        for emitter in (layers.inserted, layers.removed):
+            emitter.disconnect(self._list_regions)
+
+    # What the user does
+
+    def _on_toggled(self, shown: bool) -> None:
+        if shown:
+            self.grown.emit()
+
+    def _filter(self) -> None:
+        low, high = self._area_ends()
+        top = self.area_slider.maximum()
+        self._controller.wanted = Filter(
+            min_predicted_iou=self.iou_slider.value(),
+            min_stability=self.stability_slider.value(),
+            min_area=round(10**low),
+            max_area=None if high >= top else round(10**high),
+            exclude_border=self.border_box.isChecked(),
+            max_overlap=max(self.overlap_slider.value(), LEAST_OVERLAP),
+            fill_holes=self.holes_size.value() if self.holes_box.isChecked() else 0,
+            smaller_on_top=self.smaller_box.isChecked(),
+        )
+        self._say_area()
+
+    def _area_ends(self) -> tuple[float, float]:
+        """Decimal logarithms of the least and the greatest area."""
+        ends: Any = self.area_slider.value()
+        return float(ends[0]), float(ends[1])
+
+    def _choose_region(self, _: int) -> None:
+        self._controller.region = self.region_combo.currentData()
+
+    # What there is to see
+
+    def refresh(self) -> None:
+        """Show what the controller says."""
+        self._list_regions()
+        controller = self._controller
+        session, running = controller.session, controller.finding
+        self.run_button.setEnabled(session is not None and session.plane is not None and not running)
+        self.points_box.setEnabled(not running)
+        self.running.setVisible(running)
+        done, total = controller.everything_progress
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        sieve = controller.everything
+        if sieve is not None and self.filters.isHidden():
+            self.grown.emit()
+        self.filters.setVisible(sieve is not None)
+        if sieve is not None:
+            self._show_filter(controller.wanted)
+            count = controller.number_found
+            self.accept_button.setEnabled(count > 0)
+            self.accept_button.setText("Accept 1 object" if count == 1 else f"Accept {count:,} objects")
+
+    def _show_filter(self, wanted: Filter) -> None:
+        sieve = self._controller.everything
+        most = 10**6 if sieve is None else int(np.prod(sieve.candidates.shape))
+        top = float(np.log10(max(most, 10)))
+        low = float(np.log10(max(wanted.min_area, 1)))
+        high = top if wanted.max_area is None else float(np.log10(max(wanted.max_area, 1)))
+        parts = (self.iou_slider, self.stability_slider, self.overlap_slider, self.area_slider)
+        blockers = [QSignalBlocker(part) for part in parts]
+        for slider, value in zip(
+            parts, (wanted.min_predicted_iou, wanted.min_stability, wanted.max_overlap), strict=False
+        ):
+            if abs(slider.value() - value) > 1e-6:
+                slider.setValue(value)  # type: ignore[arg-type]
+        if self.area_slider.maximum() != top:
+            self.area_slider.setRange(0, top)
+        if np.abs(np.subtract(self._area_ends(), (low, high))).max() > 0.01:
+            self.area_slider.setValue((low, high))
+        del blockers
+        self._say_area()
+
+    def _say_area(self) -> None:
+        wanted, image = self._controller.wanted, self._controller.image
+        if wanted.min_area <= 1 and wanted.max_area is None:
+            self.area_label.setText("any size")
+            return
+        text = f"{_span(wanted, 1, ',')} pixels"
+        if image is not None and (pixel := self._pixel(image)) is not None:
+            size, unit = pixel
+            text = f"{text} ({_span(wanted, size, '.3g')} {unit}²)"
+        self.area_label.setText(text)
+
+    def _pixel(self, image: Image) -> tuple[float, str] | None:
+        """The area of a pixel of the displayed plane and the unit of length, if the image has units."""
+        session = self._controller.session
+        if session is None or session.plane is None:
+            return None
+        row_axis, column_axis = session.plane.axes
+        unit, other = image.units[row_axis], image.units[column_axis]
+        if unit != other or f"{unit}" == "pixel":
+            return None
+        return float(abs(image.scale[row_axis] * image.scale[column_axis])), f"{unit:~P}"
+
+    def _list_regions(self) -> None:
+        controller = self._controller
+        layers = [one for one in controller.viewer.layers if isinstance(one, Shapes)]
+        layers = [one for one in layers if not controller.owns(one)]
+        listed = [(layer.name, layer) for layer in layers]
+        if listed == self._listed:
+            return
+        self._listed = listed
+        with quiet(self.region_combo):
+            self.region_combo.clear()
+            self.region_combo.addItem(_EVERYWHERE, None)
+            for name, layer in listed:
+                self.region_combo.addItem(name, layer)
+            chosen = controller.region
+            self.region_combo.setCurrentIndex(layers.index(chosen) + 1 if chosen in layers else 0)
+        if chosen is not None and chosen not in layers:
+            controller.region = None
+
+
+def _span(wanted: Filter, size: float, form: str) -> str:
+    """The areas that count, each times the size of a pixel."""
+    low = f"{wanted.min_area * size:{form}}"
+    if wanted.max_area is None:
+        return f"at least {low}"
+    high = f"{wanted.max_area * size:{form}}"
+    return f"up to {high}" if wanted.min_area <= 1 else f"{low} to {high}"
