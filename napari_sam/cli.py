@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from napari_sam import __version__, cli_models, cli_replay
+from napari_sam import __version__, cli_auto, cli_models, cli_replay
 from napari_sam.cli_errors import one_sentence_errors
 from napari_sam.errors import PromptError
 
@@ -128,6 +128,7 @@ def demo(
 
 
 app.command()(cli_replay.replay)
+app.command()(cli_auto.auto)
 
 
 def _numbers(text: str, what: str, counts: tuple[int, ...], form: str) -> list[float]:

@@ -233,12 +233,24 @@ class SamAutomaticMaskGenerator:
         DeviceError
             If the device fails or runs out of memory, and the CPU, too.
         """
+        return self._records(self.masks(image, progress=progress, cancelled=cancelled))
+
+    def masks(
+        self,
+        image: ArrayLike,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> MaskCandidates:
+        """What `generate` returns, packed: the way for large images.
+
+        Takes and raises what :meth:`generate` does.
+        """
         plane = as_rgb(image)
         harvest = self._harvest(
             plane.shape[:2], predicted_iou=self.pred_iou_thresh, stability=self.stability_score_thresh
         )
-        found = harvest.run(plane, {}, progress=progress, cancelled=cancelled)
-        return self.records(found)
+        return self.filtered(harvest.run(plane, {}, progress=progress, cancelled=cancelled))
 
     def candidates(
         self,
@@ -336,7 +348,9 @@ class SamAutomaticMaskGenerator:
         found : MaskCandidates
             Of :meth:`candidates`.
         """
-        kept = self.filtered(found)
+        return self._records(self.filtered(found))
+
+    def _records(self, kept: MaskCandidates) -> list[dict[str, Any]]:
         encoded = OUTPUT_MODES[self.output_mode]
         sizes = kept.boxes[:, 2:] - kept.boxes[:, :2] - 1
         return [

@@ -1,0 +1,256 @@
+"""``napari-sam auto``: masks of everything in images, into files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_sam.cli_errors import one_sentence_errors
+from napari_sam.errors import ImageError, NapariSamError
+
+if TYPE_CHECKING:
+    from napari_sam.inference.automatic import SamAutomaticMaskGenerator
+
+__all__ = ["Format", "OnTop", "auto"]
+
+_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy"})
+_LABELS = frozenset({".tif", ".tiff", ".png", ".npy"})
+
+
+class Format(StrEnum):
+    """Of what is written."""
+
+    LABELS = "labels"
+    COCO = "coco"
+    SA1B = "sa1b"
+    PNG = "png"
+    CSV = "csv"
+
+
+class OnTop(StrEnum):
+    """Who gets pixels that several masks have."""
+
+    SCORE = "score"
+    SMALL = "small"
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where the results of one image go."""
+
+    image: Path
+    target: Path
+    formats: Sequence[Format]
+    single: bool
+
+    def path(self, kind: Format, plane: str = "") -> Path:
+        from napari_sam.inference.mask_files import WRITERS
+
+        if self.single:
+            return self.target
+        ending = "_labels.tif" if kind is Format.LABELS else WRITERS[kind.value][0]
+        return self.target / f"{self.image.stem}{plane}{ending}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all results are there."""
+        if self.single:
+            return self.target.exists()
+        return set(self.formats) <= self._written()
+
+    def note(self) -> None:
+        """Note that all results are there."""
+        if not self.single:
+            self._done.write_text("\n".join(sorted({*self.formats, *self._written()})) + "\n")
+
+    @property
+    def _done(self) -> Path:
+        """Written last: the formats that are complete."""
+        return self.target / f"{self.image.stem}.done"
+
+    def _written(self) -> set[str]:
+        return set(self._done.read_text().split()) if self._done.is_file() else set()
+
+
+def auto(
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder; or, for one image, a .tif, .png, .npy, .json or .csv file.",
+            show_default=False,
+        ),
+    ],
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format", help="What goes into the folder; repeatable. By default labels.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Name of a model (see `napari-sam models`), or path of a checkpoint.")
+    ] = "nano",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, ...")] = "auto",
+    points_per_side: Annotated[int, typer.Option(help="Points of the grid along a side.")] = 32,
+    points_per_batch: Annotated[int, typer.Option(help="Points decoded at once.")] = 64,
+    pred_iou_thresh: Annotated[float | None, typer.Option(help="Masks are above this predicted IoU.")] = None,
+    stability_score_thresh: Annotated[
+        float | None, typer.Option(help="Masks are at least so stable.")
+    ] = None,
+    stability_score_offset: Annotated[
+        float | None, typer.Option(help="How far the threshold of logits is moved to measure stability.")
+    ] = None,
+    box_nms_thresh: Annotated[float | None, typer.Option(help="Highest IoU of boxes of two masks.")] = None,
+    crop_n_layers: Annotated[int, typer.Option(help="Layers of crops besides the whole image.")] = 0,
+    crop_nms_thresh: Annotated[float | None, typer.Option(help="The same of masks of two crops.")] = None,
+    crop_overlap_ratio: Annotated[float, typer.Option(help="How far crops overlap.")] = 512 / 1500,
+    crop_n_points_downscale_factor: Annotated[
+        int, typer.Option(help="Fewer points along a side by this factor with each layer.")
+    ] = 1,
+    min_mask_region_area: Annotated[
+        int | None, typer.Option(help="Smaller holes are filled, smaller islands dropped; in pixels.")
+    ] = None,
+    on_top: Annotated[
+        OnTop, typer.Option(help="Whose label a pixel of several masks gets: best score, or smallest.")
+    ] = OnTop.SCORE,
+    force: Annotated[bool, typer.Option("--force", help="Segment again what is there already.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Segment everything in images.
+
+    Images whose results are in the folder already are skipped, so that a run that was interrupted goes on
+    where it stopped. A file that cannot be segmented is reported, and the others are done; the exit code is 0
+    only if all went well. Planes of a stack are segmented one by one. Thresholds that are not given are those
+    that suit the model.
+    """
+    with one_sentence_errors():
+        jobs = _jobs(inputs, output, formats)
+
+        from napari_sam.inference.automatic import SamAutomaticMaskGenerator
+        from napari_sam.models import load_model
+
+        generator = SamAutomaticMaskGenerator(
+            load_model(model, device=device),
+            points_per_side,
+            points_per_batch,
+            pred_iou_thresh,
+            stability_score_thresh,
+            stability_score_offset,
+            box_nms_thresh,
+            crop_n_layers,
+            crop_nms_thresh,
+            crop_overlap_ratio,
+            crop_n_points_downscale_factor,
+            min_mask_region_area=min_mask_region_area,
+        )
+        if not jobs[0].single:
+            output.mkdir(parents=True, exist_ok=True)
+        failed = sum(not _tried(generator, job, on_top, force, quiet) for job in jobs)
+    if failed:
+        raise typer.Exit(1 if failed < len(jobs) else 2)
+
+
+def _tried(
+    generator: SamAutomaticMaskGenerator, job: _Output, on_top: OnTop, force: bool, quiet: bool
+) -> bool:
+    """Whether an image was segmented; what happened is printed."""
+    if job.is_done and not force:
+        typer.echo(f"{job.image}: skipped, its results are there (--force segments it again)")
+        return True
+    started = time.perf_counter()
+    try:
+        planes, count = _segmented(generator, job, on_top, quiet)
+    except (NapariSamError, OSError) as error:
+        # Decoders name the file they failed on.
+        text = str(error)
+        typer.echo(f"napari-sam: {text if job.image.name in text else f'{job.image}: {text}'}", err=True)
+        return False
+    many = f" on {planes} planes" if planes > 1 else ""
+    typer.echo(f"{job.image}: {count} masks{many}, {time.perf_counter() - started:.1f} s")
+    return True
+
+
+def _segmented(
+    generator: SamAutomaticMaskGenerator, job: _Output, on_top: OnTop, quiet: bool
+) -> tuple[int, int]:
+    """Write the results of one image; how many planes it has, and how many masks."""
+    import numpy as np
+
+    from napari_sam.inference.files import read_image, write_labels
+    from napari_sam.inference.mask_files import WRITERS, label_image
+
+    pixels, colour = read_image(job.image)
+    leading = pixels.shape[: max(0, pixels.ndim - (3 if colour else 2))]
+    labels = []
+    first = 0
+    for index in np.ndindex(*leading):
+        plane = "".join(f"_{at:04d}" for at in index)
+        with _bar(f"{job.image.name}{plane}", quiet) as progress:
+            found = generator.masks(np.asarray(pixels[index]), progress=progress)
+        for kind in job.formats:
+            if kind is not Format.LABELS:
+                WRITERS[kind.value][1](job.path(kind, plane), found, job.image.name)
+        if Format.LABELS in job.formats:
+            one = label_image(found, smaller_on_top=on_top is OnTop.SMALL).astype(np.int64)
+            labels.append(np.where(one > 0, one + first, 0))
+        first += len(found)
+    if labels:
+        stacked = np.stack(labels).reshape(*leading, *labels[0].shape) if leading else labels[0]
+        write_labels(job.path(Format.LABELS), stacked, force=True)
+    job.note()
+    return math.prod(leading), first
+
+
+def _bar(title: str, quiet: bool) -> Any:
+    """A progress bar; what it gives is called with batches done and all."""
+    import contextlib
+
+    @contextlib.contextmanager
+    def shown() -> Iterator[Callable[[int, int], None]]:
+        from tqdm import tqdm
+
+        with tqdm(desc=title, unit="batch", leave=False, disable=True if quiet else None) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield progress
+
+    return shown()
+
+
+def _jobs(inputs: Sequence[Path], output: Path, formats: Sequence[Format] | None) -> list[_Output]:
+    """What is to be done, in order."""
+    images: list[Path] = []
+    for given in inputs:
+        if given.is_dir():
+            images += sorted(path for path in given.iterdir() if path.suffix.lower() in _IMAGES)
+        else:
+            images.append(given)
+    if not images:
+        raise ImageError("There are no images in these folders: give image files, or folders that hold some.")
+    suffix = output.suffix.lower()
+    kinds = {**dict.fromkeys(_LABELS, Format.LABELS), ".json": Format.COCO, ".csv": Format.CSV}
+    if suffix in kinds and not output.is_dir():
+        if len(images) > 1:
+            raise ImageError(f"{len(images)} images do not go into {output.name}: give a folder with -o.")
+        if not output.parent.is_dir():
+            raise ImageError(f"The folder {output.parent} does not exist: make it first.")
+        chosen = formats or [kinds[suffix]]
+        return [_Output(images[0], output, chosen[:1], single=True)]
+    stems = [image.stem for image in images]
+    if len(set(stems)) < len(stems):
+        raise ImageError("Two of the images have the same name: segment them into different folders.")
+    return [_Output(image, output, formats or [Format.LABELS], single=False) for image in images]
