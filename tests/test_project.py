@@ -163,7 +163,10 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     run_blocks(page)
 
 
-def test_the_readme_segments_the_coin_that_it_points_at() -> None:
+def test_the_readme_segments_the_coin_that_it_points_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     best = run_blocks(ROOT / "README.md")["best"]
     assert best.shape == (303, 384)  # type: ignore[attr-defined]
     assert best[196, 102]  # type: ignore[index]
