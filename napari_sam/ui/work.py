@@ -273,7 +273,9 @@ class Work:
 
     def _on_loading(self) -> None:
         self._abandoned.set()
-        self._stop.set()
+        # What waits for the first model goes on waiting.
+        if self.models.ready:
+            self._stop.set()
 
     def _on_no_model(self, error: Exception) -> None:
         if not self.models.ready:

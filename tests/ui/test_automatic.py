@@ -15,6 +15,7 @@ from qtpy.QtCore import Qt
 from napari_sam.annotation import Source
 from napari_sam.ui.automatic_panel import AutomaticPanel
 from napari_sam.ui.controller import Controller
+from napari_sam.ui.segmenter import ModelChoice
 from napari_sam.ui.widget import SegmentWidget
 
 pytestmark = pytest.mark.gui
@@ -209,6 +210,25 @@ def test_clicks_are_answered_during_a_run(widget: SegmentWidget, canvas: Canvas,
     settle(controller)
     assert controller.document.current.masks
     check(controller)
+
+
+def test_another_model_stops_the_run_and_the_first_one_is_waited_for(
+    viewer: Viewer, open_widget: Callable[..., SegmentWidget], coins
+) -> None:
+    viewer.add_image(coins[:150, :150], name="coins")
+    controller = open_widget().controller
+    assert not controller.models.ready
+    controller.find_everything(8)
+    settle(controller)
+    assert controller.everything is not None
+    controller.discard_everything()
+    controller.find_everything(64)
+    until(lambda: controller.everything_progress[0] >= 1)
+    controller.set_model(ModelChoice("nano", "cpu"))
+    settle(controller)
+    assert controller.everything_progress[0] < 64
+    assert controller.everything is None
+    assert controller.device == "cpu"
 
 
 def test_objects_that_come_later_are_left_out_of_the_preview(
