@@ -6,8 +6,6 @@ stability, and no duplicates are dropped, so that both sides have many masks to 
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import warnings
 from functools import partial
@@ -20,6 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.compare import SIDES, image, peak_memory_of, predictor, report, take_turns, write_checkpoint
+from benchmarks.interactive import peak_memory
 from napari_sam.inference.automatic import SamAutomaticMaskGenerator
 from napari_sam.models import load_model
 
@@ -44,8 +43,7 @@ def main(
         if not model or checkpoint is None:
             raise typer.BadParameter("--memory-of needs --model and --checkpoint")
         _generator(memory_of, model[0], checkpoint, device, points, 0.0).generate(pixels)
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(resident / (2**20 if sys.platform == "darwin" else 2**10))
+        print(peak_memory())
         return
     for name in model or ["vit_b", "hiera_tiny"]:
         with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +58,8 @@ def main(
             counts = {which: len(one.generate(pixels)) for which, one in sides.items()}
             print(f"  masks: {counts}")
             for which in SIDES[:2]:
-                options = ("--model", name, "--points", str(points), "--checkpoint", str(path))
+                options = ["--model", name, "--points", str(points), "--checkpoint", str(path)]
+                options += ["--side", str(side), "--threads", str(threads), "--device", device]
                 peak = peak_memory_of("benchmarks.automatic", "--memory-of", which, *options)
                 print(f"  peak memory, {which}: {peak:.0f} MiB", flush=True)
     if nano:
