@@ -110,7 +110,11 @@ class PromptLayers:
         self._show(self.shapes)
 
     def _show(self, layer: Points | Shapes) -> None:
+        # napari's buttons show a mode that is chosen once they are there.
+        mode = str(layer.mode)
+        layer.mode = "pan_zoom"
         self._viewer.add_layer(layer)
+        layer.mode = mode
         self._set_defaults()
         layer.events.data.connect(self._on_data)
         layer.events.mode.connect(self._on_mode)
