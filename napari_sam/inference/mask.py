@@ -184,7 +184,11 @@ class Mask:
         if top < bottom and left < right:
             (row, column) = self.origin
             part = self.bits[top - row : bottom - row, left - column : right - column]
-            result[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = part
+            there = (
+                slice(top - rows.start, bottom - rows.start),
+                slice(left - columns.start, right - columns.start),
+            )
+            result[there] = part
         return result
 
     def to_array(self) -> NDArray[np.bool_]:

@@ -177,7 +177,9 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         self._open_everything(session)
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self._work.embed(session)
-        self._work.ask_again(session)
+        # Objects that were segmented on another image stay as they are.
+        if result.image is image:
+            self._work.ask_again(session)
         self._keep(image, result)
 
     def _leave(self, *, keep_layers: bool = False) -> None:

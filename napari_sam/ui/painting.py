@@ -45,7 +45,7 @@ class Canvas:
         # What napari remembers of our own last edit.
         self._written: list[Any] | None = None
         # Where something is about to be painted.
-        self._painted: tuple[int, list[tuple[Plane, Box]]] | None = None
+        self._painted: tuple[Hashable, list[tuple[Plane, Box]]] | None = None
         document.changed.connect(self._on_changed)
         labels.events.paint.connect(self._on_paint)
         if not classes:
