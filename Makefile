@@ -11,6 +11,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# two processes with one thread each: most tests are not about networks, and wait for one core
+IN_TWO := -n 2 --dist loadfile
 
 # the binding that the tests are run with; the plugin itself takes any that qtpy knows
 export QT_API = pyqt6
@@ -34,7 +36,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
 test-headless: system-deps $(VENV)/.installed-test
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --no-xvfb -m "not gui" $(PYTEST_ARGS)
+	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 $(BIN)/python -m pytest --no-xvfb -m "not gui" $(IN_TWO) $(PYTEST_ARGS)
 
 test-gui: system-deps $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m gui $(PYTEST_ARGS)
