@@ -15,6 +15,7 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_sam.annotation import Changes
 from napari_sam.errors import DownloadCancelled, ImageError, NapariSamError
 from napari_sam.inference.mask import Mask
 from napari_sam.ui import status
@@ -317,10 +318,10 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
 
     # Events
 
-    def _on_document(self) -> None:
+    def _on_document(self, changes: Changes) -> None:
         if self.session is not None:
             self._notice = ""
-            self._work.catch_up(self.session)
+            self._work.catch_up(self.session, changes.before)
             # A click may have left more behind than what counts: see `_catch_up`.
             self._soon.start()
             if self._hovering is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -98,9 +98,16 @@ class Work:
             self._abandoned.set()
         self.requests.cancel("embed")
 
-    def catch_up(self, session: Session) -> None:
-        """Ask for what the current object's prompts still wait for."""
-        document, item = session.document, session.document.current
+    def catch_up(self, session: Session, changed: Iterable[int]) -> None:
+        """Ask for what the prompts of the current object, and of others that changed, still wait for."""
+        document = session.document
+        for uid in {document.current.uid, *changed}:
+            item = document.get(uid)
+            if item is not None:
+                self._catch_up_with(session, item)
+
+    def _catch_up_with(self, session: Session, item: SamObject) -> None:
+        document = session.document
         asked = self._asked.setdefault(document, {})
         for uid, plane in [key for key in asked if key[0] == item.uid and key[1] not in item.prompts]:
             del asked[uid, plane]
@@ -111,7 +118,7 @@ class Work:
             # An answer that came after an undo was not taken: after a redo, it has to come again.
             pending = self.requests.pending((document, item.uid, plane))
             if not pending or asked.get((item.uid, plane), (None,))[0] != prompts:
-                self._ask(session, plane, prompts)
+                self._ask(session, item, plane, prompts)
 
     def ask_again(self, session: Session) -> None:
         """Ask again on planes of the current object where the model or the look was another one."""
@@ -122,7 +129,7 @@ class Work:
             # An object that was opened again is as it was until somebody changes it.
             known = seen is None and not item.is_stale(plane)
             if prompts.selects_something and not known and seen != (prompts, self._look(session.view(plane))):
-                self._ask(session, plane, prompts)
+                self._ask(session, item, plane, prompts)
 
     def forget(self, document: Document, uid: int) -> None:
         """An object was rejected."""
@@ -236,9 +243,9 @@ class Work:
     def _look(self, view: View) -> Hashable:
         return self.models.choice, view.key
 
-    def _ask(self, session: Session, plane: Plane, prompts: Prompts) -> None:
+    def _ask(self, session: Session, item: SamObject, plane: Plane, prompts: Prompts) -> None:
         view, document = session.view(plane), session.document
-        item, look = document.current, self._look(view)
+        look = self._look(view)
         self._asked.setdefault(document, {})[item.uid, plane] = prompts, look
         if (known := self._known(look, prompts)) is not None:
             self.requests.cancel((document, item.uid, plane))

@@ -42,11 +42,12 @@ def test_each_point_is_an_object(widget: SegmentWidget, canvas: Canvas, centres,
     document = controller.document
     assert document.undo_text == f"Segment {len(centres)} points"
     added = [item for item in document.objects if item.accepted]
-    assert len(added) == len(centres)
+    # The first coin belongs to the object that was clicked, but perhaps for a few pixels at its edge.
+    assert len(centres) - 1 <= len(added) <= len(centres)
     assert {item.source for item in added} == {Source.CLICKED}
     assert document.current.id == 1  # is still the one that was clicked
     assert good(controller, true_coins, centres[1:]) >= len(centres) - 3
-    assert len(widget.objects.table.rows) == len(centres) + 1
+    assert len(widget.objects.table.rows) == len(added) + 1
     check(controller)
     controller.viewer.layers.selection.active = controller.result_layer
     canvas.key(Qt.Key.Key_Z, CTRL)

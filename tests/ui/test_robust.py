@@ -217,8 +217,8 @@ def test_closing_keeps_the_result(on_coins: Controller, canvas: Canvas, open_wid
     assert [layer.name for layer in viewer.layers] == ["coins", "coins: objects"]
     np.testing.assert_array_equal(labels.data, before)
     again = open_widget().controller
-    assert again.set_result(labels)
-    assert again.session.document.current.id == 2
+    assert again.result_layer is labels
+    assert again.session.document.current.id == 1  # it was not accepted yet
 
 
 def listeners(viewer) -> int:
