@@ -183,6 +183,15 @@ class Segmenter:
             self._newest = view.key, to_answer(segment, prompts, self._ready(), view.look)
         return self._newest[1]
 
+    def newest(self, view: View, prompts: Prompts) -> Answer | None:
+        """The newest answer, if it was to these prompts; the one thing here that any thread may ask."""
+        newest = self._newest
+        return (
+            newest[1]
+            if newest is not None and newest[0] == view.key and newest[1].prompts == prompts
+            else None
+        )
+
     def segment_many(
         self, asked: Sequence[tuple[View, Plane, Sequence[Prompts]]], source: Source
     ) -> list[SamObject]:

@@ -60,8 +60,6 @@ class Work:
         self._abandoned = threading.Event()
         self._stop = _Stop()
         self._embedded: Hashable = None
-        # The newest preview, and what the model saw.
-        self._foreseen: tuple[Hashable, Answer] | None = None
         # What the model before computes for the eye is of no use any more.
         self.models.loading.connect(self._on_loading)
         self.models.failed.connect(self._on_no_model)
@@ -149,17 +147,11 @@ class Work:
             deliver(None)
             return
         view = session.view(plane)
-        look = self._look(view)
-        if (known := self._known(look, prompts)) is not None:
+        if (known := self._known(view, prompts)) is not None:
             deliver(known.mask)
             return
 
-        def arrived(answer: Answer | None) -> None:
-            if answer is not None:
-                self._foreseen = look, answer
-            deliver(None if answer is None else answer.mask)
-
-        self.requests.submit_quietly("preview", lambda: self._segmenter.segment(view, prompts), arrived)
+        self.requests.submit_quietly("preview", lambda: self._segmenter.segment(view, prompts).mask, deliver)
 
     def segment_many(
         self,
@@ -234,11 +226,9 @@ class Work:
         self.files.close()
         self.requests.close()
 
-    def _known(self, look: Hashable, prompts: Prompts) -> Answer | None:
-        """The newest preview, if it was of this."""
-        if self._foreseen is None or self._foreseen[0] != look or self._foreseen[1].prompts != prompts:
-            return None
-        return self._foreseen[1]
+    def _known(self, view: View, prompts: Prompts) -> Answer | None:
+        """What a preview has answered already, even if it is still on its way here."""
+        return None if self.models.busy else self._segmenter.newest(view, prompts)
 
     def _look(self, view: View) -> Hashable:
         return self.models.choice, view.key
@@ -247,7 +237,7 @@ class Work:
         view, document = session.view(plane), session.document
         look = self._look(view)
         self._asked.setdefault(document, {})[item.uid, plane] = prompts, look
-        if (known := self._known(look, prompts)) is not None:
+        if (known := self._known(view, prompts)) is not None:
             self.requests.cancel((document, item.uid, plane))
             if document.answer(item.uid, plane, known):
                 self.answered.emit(known.mask)
