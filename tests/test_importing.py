@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_sam.annotation import Document, Plane, Source
 from napari_sam.annotation.importing import drafts_of_labels
+from napari_sam.annotation.records import GREATEST_ID
 from napari_sam.errors import AnnotationError
 
 shapes = arrays.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=6)
@@ -23,7 +24,7 @@ def label_images(draw: st.DrawFn) -> NDArray[np.generic]:
     kind = np.dtype(draw(st.sampled_from(["bool", "u1", "i1", "<u2", ">i4", "u4", "i8", "u8"])))
     if kind.kind == "b":
         return draw(arrays.arrays(kind, shapes))
-    low, high = np.iinfo(kind).min, min(np.iinfo(kind).max, 2**63 - 1)
+    low, high = np.iinfo(kind).min, min(np.iinfo(kind).max, GREATEST_ID)
     few = draw(st.lists(st.integers(low, high), min_size=1, max_size=4))
     image = draw(arrays.arrays(kind, shapes, elements=st.sampled_from([0, *few])))
     return image[..., ::-1] if draw(st.booleans()) else image
@@ -39,6 +40,17 @@ def test_the_document_gives_the_labels_back(labels: NDArray[np.generic]) -> None
     assert all(item.source == Source.IMPORTED and item.accepted for item in added)
     document.undo()
     assert not document.to_labels().any()
+
+
+def test_a_label_that_is_too_large_for_an_id_is_refused_and_can_be_numbered_anew() -> None:
+    labels = np.full((2, 2), GREATEST_ID + 1)
+    document = Document(labels.shape)
+    drafts = drafts_of_labels(labels)
+    with pytest.raises(AnnotationError, match=rf"^The id {2**62} is too large: let the objects get new ones"):
+        document.add_objects(drafts, keep_ids=True)
+    assert not document.to_labels().any()
+    document.add_objects(drafts)
+    assert (document.to_labels() == 1).all()
 
 
 class Lazy:
