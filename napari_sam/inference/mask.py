@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam.inference.resample import read_mask
+from napari_sam.inference.resample import reach, read_mask
 
 __all__ = ["Mask", "box_around"]
 
@@ -137,15 +137,7 @@ class Mask:
         via : tuple of int, optional
             As in :class:`~napari_sam.models.base.MaskLogits`.
         """
-        positive = logits > 0
-        rows, columns = (_extent(np.asarray(positive.any(axis=axis))) for axis in (1, 0))
-        if rows is None or columns is None:
-            return cls.empty(shape)
-        x0, y0, x1, y1 = (float(edge) for edge in frame)
-        # A pixel reads cells of a grid in between that lie up to one of its steps away.
-        margin_y, margin_x = (0.0, 0.0) if via is None else (shape[0] / via[0], shape[1] / via[1])
-        y = _pixels(rows, y0, y1, logits.shape[0], shape[0], margin_y)
-        x = _pixels(columns, x0, x1, logits.shape[1], shape[1], margin_x)
+        y, x = reach(logits > 0, frame, shape, via)
         if y.size == 0 or x.size == 0:
             return cls.empty(shape)
         return cls((int(y[0]), int(x[0])), read_mask(logits, frame, y, x, shape, via), shape)
@@ -240,23 +232,3 @@ def box_around(*masks: Mask) -> tuple[slice, slice]:
         return slice(0, 0), slice(0, 0)
     (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     return slice(int(top), int(bottom) + 1), slice(int(left), int(right) + 1)
-
-
-def _extent(used: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """First and last true element."""
-    where = np.flatnonzero(used)
-    return (int(where[0]), int(where[-1])) if where.size else None
-
-
-def _pixels(
-    cells: tuple[int, int], low: float, high: float, count: int, side: int, margin: float
-) -> NDArray[np.float32]:
-    """Centres of the pixels in the frame that can read one of the `cells` (first and last of `count`)."""
-    size = (high - low) / count
-    # A cell is read up to the centres of its neighbours, 1.5 cells from its own; one pixel more for rounding.
-    first = low + (cells[0] - 0.5) * size - margin - 1
-    last = low + (cells[1] + 1.5) * size + margin + 1
-    # A pixel belongs to the frame if its centre does.
-    start = max(np.floor(first), np.ceil(low - 0.5), 0)
-    stop = min(np.ceil(last), np.ceil(high - 0.5), side)
-    return np.arange(start, stop, dtype=np.float32) + np.float32(0.5)

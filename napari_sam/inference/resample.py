@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BACKGROUND_LOGIT", "bilinear", "read_map", "read_mask", "taps"]
+__all__ = ["BACKGROUND_LOGIT", "bilinear", "reach", "read_map", "read_mask", "taps"]
 
 BACKGROUND_LOGIT = np.float32(-10.0)
 """The logit of everything outside the frame of a logit map: a foreground probability of 5e-5."""
@@ -45,6 +45,61 @@ def taps(centres: NDArray[np.float32], low: float, high: float, cells: int) -> T
     first = position.astype(np.intp)
     second_weight = position - first.astype(np.float32)
     return first, np.minimum(first + 1, cells - 1), np.float32(1) - second_weight, second_weight
+
+
+def reach(
+    cells: NDArray[np.bool_],
+    frame: Sequence[float] | NDArray[np.float64],
+    shape: tuple[int, int],
+    via: tuple[int, int] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where a map has to be interpolated if only some of its cells matter.
+
+    Parameters
+    ----------
+    cells : ndarray, shape (h, w), bool
+        Those that matter.
+    frame, shape, via
+        As in :func:`read_map`.
+
+    Returns
+    -------
+    y, x : ndarray, shape (rows,) and (columns,), float32
+        Centres of the rows and columns of pixels in the frame that can read one of the cells, rising by 1;
+        empty if there are none.
+
+    Examples
+    --------
+    >>> cells = np.zeros((4, 4), dtype=bool)
+    >>> cells[0, 2] = True
+    >>> y, x = reach(cells, (0, 0, 16, 16), (16, 16))
+    >>> y.tolist(), x.tolist()
+    ([0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5], [5.5, 6.5, 7.5, 8.5, 9.5, 10.5, 11.5, 12.5, 13.5, 14.5])
+    """
+    x0, y0, x1, y1 = (float(edge) for edge in frame)
+    # A pixel reads cells of a grid in between that lie up to one of its steps away.
+    margin_y, margin_x = (0.0, 0.0) if via is None else (shape[0] / via[0], shape[1] / via[1])
+    rows, columns = (np.flatnonzero(cells.any(axis=axis)) for axis in (1, 0))
+    return (
+        _pixels(rows, y0, y1, cells.shape[0], shape[0], margin_y),
+        _pixels(columns, x0, x1, cells.shape[1], shape[1], margin_x),
+    )
+
+
+def _pixels(
+    cells: NDArray[np.intp], low: float, high: float, count: int, side: int, margin: float
+) -> NDArray[np.float32]:
+    """Centres of the pixels between `low` and `high` that can read one of the `cells`, of `count`."""
+    if not cells.size:
+        return np.zeros(0, dtype=np.float32)
+    size = (high - low) / count
+    # A cell is read up to the centres of its neighbours, 1.5 cells from its own; one pixel more for rounding.
+    first = low + (cells[0] - 0.5) * size - margin - 1
+    last = low + (cells[-1] + 1.5) * size + margin + 1
+    # A pixel belongs to the frame if its centre does.
+    start = max(np.floor(first), np.ceil(low - 0.5), 0)
+    stop = min(np.ceil(last), np.ceil(high - 0.5), side)
+    return np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
 
 
 def read_map(

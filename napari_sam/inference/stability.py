@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.inference.mask import Mask
-from napari_sam.inference.resample import read_map
+from napari_sam.inference.resample import reach, read_map
 
 __all__ = ["measured"]
 
@@ -42,7 +42,7 @@ def measured(
     stability : float
         0 to 1; 0 for an empty mask.
     """
-    y, x = _reach(logits > -offset, frame, shape, via)
+    y, x = reach(logits > -offset, frame, shape, via)
     bits = np.empty((len(y), len(x)), dtype=bool)
     inner = outer = 0
     rows = max(1, _STRIP_VALUES // max(1, len(x)))
@@ -55,34 +55,3 @@ def measured(
     if not bits.any():
         return Mask.empty(shape), 0.0
     return Mask((int(y[0]), int(x[0])), bits, shape), inner / outer
-
-
-def _reach(
-    cells: NDArray[np.bool_],
-    frame: Sequence[float] | NDArray[np.float64],
-    shape: tuple[int, int],
-    via: tuple[int, int] | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Centres of the rows and columns of pixels whose interpolated value depends on one of the `cells`."""
-    x0, y0, x1, y1 = (float(edge) for edge in frame)
-    steps = (0.0, 0.0) if via is None else (shape[0] / via[0], shape[1] / via[1])
-    rows, columns = (np.flatnonzero(cells.any(axis=axis)) for axis in (1, 0))
-    return (
-        _pixels(rows, y0, y1, cells.shape[0], shape[0], steps[0]),
-        _pixels(columns, x0, x1, cells.shape[1], shape[1], steps[1]),
-    )
-
-
-def _pixels(
-    cells: NDArray[np.intp], low: float, high: float, count: int, side: int, step: float
-) -> NDArray[np.float32]:
-    """Centres of pixels between `low` and `high` that read the cells; `step` is that of a grid in between."""
-    if not len(cells):
-        return np.zeros(0, dtype=np.float32)
-    size = (high - low) / count
-    # Interpolation reaches as far as the centres of the neighbouring cells; one pixel more for rounding.
-    first = low + (cells[0] - 0.5) * size - step - 1
-    last = low + (cells[-1] + 1.5) * size + step + 1
-    start = max(np.floor(first), np.ceil(low - 0.5), 0)
-    stop = min(np.ceil(last), np.ceil(high - 0.5), side)
-    return np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
