@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -159,11 +159,13 @@ class Harvest:
                     numbers.append((score, stability))
                     points.append(point + np.array([crop.x0, crop.y0]))
         scores, stabilities = zip(*numbers, strict=True) if numbers else ((), ())
-        found = MaskCandidates.of(
-            masks, scores, stabilities, np.array(points), [crop.xywh] * len(masks), nothing.shape
-        )
-        return replace(
-            found,
+        return MaskCandidates.of(
+            masks,
+            scores,
+            stabilities,
+            np.array(points),
+            [crop.xywh] * len(masks),
+            nothing.shape,
             model=nothing.model,
             digest=nothing.digest,
             contrast_limits=nothing.contrast_limits,

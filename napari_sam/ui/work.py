@@ -150,7 +150,6 @@ class Work:
         if (known := self._known(view, prompts)) is not None:
             deliver(known.mask)
             return
-
         self.requests.submit_quietly("preview", lambda: self._segmenter.segment(view, prompts).mask, deliver)
 
     def segment_many(
