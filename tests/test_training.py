@@ -14,6 +14,7 @@ from skimage.io import imsave
 from napari_sam import load_model
 from napari_sam.models.checkpoint import read_state
 from napari_sam.models.nano_encoder import CENTRE_UNIT
+from napari_sam.training import loop
 from napari_sam.training.augment import augment
 from napari_sam.training.data import (
     LabelledImage,
@@ -168,21 +169,23 @@ def test_index_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(item.pixels, image)
 
 
-def test_a_run_learns_saves_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rng = np.random.default_rng(0)
-    items = [
-        LabelledImage(image, [labels], "s/s") for image, labels in (synthetic_sample(rng) for _ in range(4))
-    ]
+def test_a_run_learns_saves_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_NORM_BATCHES", 1)
+    image, labels = synthetic_sample(np.random.default_rng(0))
+    items = [LabelledImage(image, [labels], "s/s")]
     output = tmp_path / "run.safetensors"
-    settings = Settings(minutes=0.03, encoder_minutes=0.01, windows=2, objects=2, save_minutes=10)
+    # So short that one step is all of it: the encoder alone.
+    settings = Settings(minutes=1e-6, encoder_minutes=1e-7, windows=1, objects=2, synthetic=0.5)
     train(items, output, settings=settings)
-    first = read_state(output)
-    run = torch.load(output.with_suffix(".run"), weights_only=True)
-    assert run["step"] >= 1
-    # However long a step took: one more is due.
-    train(items, output, settings=replace(settings, minutes=run["spent"] / 60 + 0.01))
-    assert torch.load(output.with_suffix(".run"), weights_only=True)["step"] > run["step"]
-    second = read_state(output)
-    assert any(not torch.equal(first[name], second[name]) for name in first)
+    first, run = read_state(output), torch.load(output.with_suffix(".run"), weights_only=True)
+    assert (run["step"], run["together"]) == (1, None)
+    # However long that step took: one more is due, with prompts.
+    train(items, output, settings=replace(settings, minutes=run["spent"] / 60 + 1e-6))
+    second, run = read_state(output), torch.load(output.with_suffix(".run"), weights_only=True)
+    assert (run["step"], run["together"]) == (2, 1)
+    assert max(int(state["step"]) for state in run["optimizer"]["state"].values()) == 2
+    changed = [name for name in first if not torch.equal(first[name], second[name])]
+    assert any(name.startswith("image_encoder.") and name.endswith("weight") for name in changed)
+    assert any(name.startswith("mask_decoder.") and name.endswith("weight") for name in changed)
     assert load_model(output, device="cpu").name == str(output)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.run", "run.safetensors"]
