@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,15 +10,13 @@ from napari_sam.annotation.asking import to_answer
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.planes import Planes
 from napari_sam.annotation.records import Answer, Look
+from napari_sam.inference.embedding_cache import CACHE_BYTES, EmbeddingCache
 from napari_sam.inference.prompts import Prompts
 
 if TYPE_CHECKING:
     from napari_sam.models.base import Embedding, PromptableModel
 
 __all__ = ["CACHE_BYTES", "Segmenter"]
-
-CACHE_BYTES = 512 * 2**20
-"""Memory for image embeddings: 512 MiB. The newest is kept whatever it needs."""
 
 
 class Segmenter:
@@ -45,7 +42,7 @@ class Segmenter:
         """Take another model."""
         self._given = model
         self._model: PromptableModel | None = None
-        self._embeddings: OrderedDict[tuple[Plane, Look], Embedding] = OrderedDict()
+        self._embeddings = EmbeddingCache[tuple[Plane, Look]](lambda: CACHE_BYTES)
 
     @property
     def name(self) -> str:
@@ -85,16 +82,11 @@ class Segmenter:
         from napari_sam.inference.fallback import on_device_of
 
         key = plane, look
-        held = self._embeddings.pop(key, None)
+        held = self._embeddings.get(key, lambda: encode(self.model, self.planes.pixels(plane, look)))
         # The model may have left a device that failed.
-        embedding = (
-            encode(self.model, self.planes.pixels(plane, look))
-            if held is None
-            else on_device_of(self.model, held)
-        )
-        self._embeddings[key] = embedding
-        while len(self._embeddings) > 1 and sum(e.nbytes for e in self._embeddings.values()) > CACHE_BYTES:
-            self._embeddings.popitem(last=False)
+        embedding = on_device_of(self.model, held)
+        if embedding is not held:
+            self._embeddings[key] = embedding
         return embedding
 
     def answers(self, prompts: Sequence[Prompts], plane: Plane, look: Look) -> list[Answer]:

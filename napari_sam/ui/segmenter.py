@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from napari_sam.annotation import Answer, Plane, SamObject, Snapshot, Source
 from napari_sam.errors import DeviceError, ModelError
+from napari_sam.inference.embedding_cache import EmbeddingCache
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.zoo import ZOO
 from napari_sam.ui.plane import View
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from napari_sam.inference.filtering import Filter, Sieve
     from napari_sam.models.base import Embedding, PromptableModel
 
-__all__ = ["EmbeddingCache", "Everything", "Loaded", "ModelChoice", "Segmenter"]
-
-CACHE_BYTES = 512 * 2**20
-"""Memory for image embeddings per widget: 512 MiB."""
+__all__ = ["Everything", "Loaded", "ModelChoice", "Segmenter"]
 
 T = TypeVar("T")
 
@@ -40,47 +37,6 @@ class ModelChoice(NamedTuple):
     def label(self) -> str:
         """The model's name, or that of its checkpoint's file."""
         return self.name if self.name in ZOO else Path(self.name).name
-
-
-class EmbeddingCache:
-    """Embeddings in memory; those not used for the longest time make room for new ones.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes. An embedding that is larger than this by itself is kept until the next one comes.
-    """
-
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self._limit = limit
-        self._held: OrderedDict[Hashable, Embedding] = OrderedDict()
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held, in bytes."""
-        return sum(e.nbytes for e in self._held.values())
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def get(self, key: Hashable, compute: Callable[[], Embedding]) -> Embedding:
-        """The embedding with this key, computed if it is not there."""
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key]
-        embedding = self._held[key] = compute()
-        while len(self._held) > 1 and self.nbytes > self._limit:
-            self._held.popitem(last=False)
-        return embedding
-
-    def replace(self, function: Callable[[Embedding], Embedding]) -> None:
-        """Keep what the function makes of each instead."""
-        for key, embedding in self._held.items():
-            self._held[key] = function(embedding)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._held.clear()
 
 
 @dataclass(frozen=True)
@@ -130,7 +86,7 @@ class Segmenter:
         self._tell = tell
         self._choice: ModelChoice | None = None
         self._model: PromptableModel | None = None
-        self._embeddings = EmbeddingCache()
+        self._embeddings: EmbeddingCache[Hashable] = EmbeddingCache()
         self._newest: tuple[Hashable, Answer] | None = None
 
     def load(self, choice: ModelChoice) -> Loaded:
