@@ -11,7 +11,7 @@ from napari_sam.annotation.planes import Planes
 from napari_sam.annotation.state import Snapshot
 from napari_sam.errors import AnnotationError
 
-__all__ = ["open_with_image"]
+__all__ = ["doubt_about", "open_with_image"]
 
 
 def open_with_image(
@@ -44,14 +44,51 @@ def open_with_image(
     # The annotation knows whether its image had colours.
     rgb = getattr(image, "ndim", 0) == len(snapshot.shape) + 1
     planes = Planes(image, rgb)
-    if planes.shape != snapshot.shape:
-        raise AnnotationError(
-            f"{os.fspath(path)} is of an image of shape {snapshot.shape}, this one has the shape "
-            f"{planes.shape}: choose the image that it was made on."
-        )
-    doubt = ""
-    if identity is not None and ImageIdentity.of(planes.image) != identity:
-        doubt = f"{os.fspath(path)} was made on another image: the pixels of this one are not the same."
-        if not force:
-            raise AnnotationError(f"{doubt[:-1]}; force it to go on all the same.")
+    doubt = doubt_about(os.fspath(path), snapshot, identity, planes.image, planes.shape)
+    if doubt and not force:
+        raise AnnotationError(f"{doubt[:-1]}; force it to go on all the same.")
     return snapshot, planes, doubt
+
+
+def doubt_about(
+    name: str, snapshot: Snapshot, identity: ImageIdentity | None, image: Any, shape: tuple[int, ...]
+) -> str:
+    """What makes one doubt that an annotation is of an image.
+
+    Parameters
+    ----------
+    name : str
+        What the annotation is called in the sentence.
+    snapshot : Snapshot
+    identity : ImageIdentity or None
+        Of the image that it was made on, if that is known.
+    image : array_like
+    shape : tuple of int
+        Of the image, in pixels, without colours.
+
+    Returns
+    -------
+    str
+        A sentence if the image has other pixels; else empty.
+
+    Raises
+    ------
+    AnnotationError
+        If the image has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_sam.annotation import Document
+    >>> image = np.zeros((4, 5))
+    >>> doubt_about("cells", Document((4, 5)).snapshot, ImageIdentity.of(image), image + 1, (4, 5))
+    'cells was made on another image: the pixels of this one are not the same.'
+    """
+    if snapshot.shape != shape:
+        raise AnnotationError(
+            f"{name} is of an image of shape {snapshot.shape}, this one has the shape {shape}: "
+            "choose the image that it was made on."
+        )
+    if identity is None or ImageIdentity.of(image) == identity:
+        return ""
+    return f"{name} was made on another image: the pixels of this one are not the same."

@@ -13,6 +13,7 @@ from napari_sam.annotation import Document, Snapshot
 from napari_sam.annotation.archive import load_annotation, save_annotation
 from napari_sam.annotation.autosave import Autosave
 from napari_sam.annotation.image_identity import ImageIdentity
+from napari_sam.annotation.opening import doubt_about
 from napari_sam.errors import AnnotationError
 from napari_sam.ui.plane import finest
 from napari_sam.ui.result import Result
@@ -213,12 +214,4 @@ class Keeping:
 
 def _opened(path: str | os.PathLike[str], pixels: object, shape: tuple[int, ...]) -> _Opened:
     snapshot, identity, _ = load_annotation(path)
-    name = Path(path).name
-    if snapshot.shape != shape:
-        raise AnnotationError(
-            f"{name} is of an image of shape {snapshot.shape}, this one has the shape {shape}: "
-            "choose the image that it was made on."
-        )
-    other = identity is not None and ImageIdentity.of(pixels) != identity
-    doubt = f"{name} was made on another image: the pixels of this one are not the same." if other else ""
-    return _Opened(snapshot, doubt)
+    return _Opened(snapshot, doubt_about(Path(path).name, snapshot, identity, pixels, shape))
