@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from napari_sam.annotation.classes import new_class
 from napari_sam.annotation.document import Document
 from napari_sam.annotation.records import ObjectClass, SamObject
 from napari_sam.errors import AnnotationError
@@ -162,7 +161,7 @@ class ByIds:
             If one of the objects does not exist.
         """
         uids = self._uids(ids)
-        if self._is_known(name):
+        if name is None or any(one.name == name for one in self.classes):
             self.document.set_class(uids, self._class_id(name))
             return
         with self.document.step(f"New class: {name}"):
@@ -179,13 +178,6 @@ class ByIds:
     def _uids(self, ids: int | Iterable[int]) -> list[int]:
         return [self[number].uid for number in ([ids] if isinstance(ids, int | np.integer) else ids)]
 
-    def _is_known(self, name: str | None) -> bool:
-        return name is None or any(one.name == name for one in self.classes)
-
     def _class_id(self, name: str | None) -> int:
         """The class of this name, made if it is new."""
-        if name is None:
-            return 0
-        if not self._is_known(name):
-            self.document.set_classes([*self.classes, new_class(self.classes, name)])
-        return next(one.id for one in self.classes if one.name == name)
+        return 0 if name is None else self.document.class_named(name)

@@ -10,21 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.annotation import editing
+from napari_sam.annotation.classifying import Classifying
 from napari_sam.annotation.correcting import mask_on
 from napari_sam.annotation.history import Step
 from napari_sam.annotation.overlap import fitted
 from napari_sam.annotation.plane import Plane
-from napari_sam.annotation.records import GREATEST_ID, Answer, ObjectClass, SamObject, Source
+from napari_sam.annotation.records import GREATEST_ID, Answer, SamObject, Source
 from napari_sam.annotation.state import Key
 from napari_sam.annotation.territory import Box, is_canonical, sections
-from napari_sam.annotation.timeline import Timeline
+from napari_sam.annotation.timeline import named
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.prompts import Prompts
 
 __all__ = ["Document"]
 
 
-class Document(Timeline):
+class Document(Classifying):
     """Objects with their prompts and masks, classes, and the history. Knows neither images nor models.
 
     Every method that changes something is one step of the history, and says what changed through `changed`.
@@ -70,7 +71,6 @@ class Document(Timeline):
     """
 
     overwrite = False
-    new_class = 0
 
     @property
     def current(self) -> SamObject:
@@ -311,7 +311,7 @@ class Document(Timeline):
         items = [self._found(uid) for uid in dict.fromkeys(uids)]
         if not items:
             return
-        with self.step(_named("Delete", items)):
+        with self.step(named("Delete", items)):
             for item in items:
                 self._withdraw(item)
                 self._raise_next_id(item.id)
@@ -330,7 +330,7 @@ class Document(Timeline):
         if len(items) < 2:
             raise AnnotationError("Choose at least two objects to merge.")
         merged = editing.merged(items)
-        with self.step(_named("Merge", items)):
+        with self.step(named("Merge", items)):
             for item in items[1:]:
                 self._put(item.uid, None)
                 self._raise_next_id(item.id)
@@ -382,53 +382,6 @@ class Document(Timeline):
         busy = self.current.id if self.current.uid in self._state.objects else 0
         number: int = max(self._state.values[Key.NEXT_ID], busy + 1)
         return number
-
-    def _found(self, uid: int) -> SamObject:
-        item = self._state.objects.get(uid)
-        if item is None:
-            raise AnnotationError("This object does not exist any more.")
-        return item
-
-    # Classes
-
-    def set_classes(self, classes: Iterable[ObjectClass]) -> None:
-        """Replace the list of classes.
-
-        Raises
-        ------
-        AnnotationError
-            If two have the same id or name, an id is below 1, or a class that is in use would go.
-        """
-        new = tuple(classes)
-        ids, names = [c.id for c in new], [c.name for c in new]
-        if len(set(ids)) < len(ids) or len(set(names)) < len(names):
-            raise AnnotationError("Two classes have the same id or name: choose different ones.")
-        if min(ids, default=1) < 1:
-            raise AnnotationError("The id of a class is 1 or greater.")
-        used = {item.class_id for item in self._state.objects.values()} - {0} - set(ids)
-        if used:
-            raise AnnotationError(f"Objects have the class {min(used)}: give them another one first.")
-        if new != self.classes:
-            with self.step("Change classes"):
-                self._put(Key.CLASSES, new)
-
-    def set_class(self, uids: Iterable[int], class_id: int) -> None:
-        """Give objects a class, 0 for none.
-
-        Raises
-        ------
-        AnnotationError
-            If the class or one of the objects does not exist.
-        """
-        name = next((c.name for c in self.classes if c.id == class_id), "none" if class_id == 0 else None)
-        if name is None:
-            raise AnnotationError(f"There is no class {class_id}: add it first.")
-        items = [item for uid in dict.fromkeys(uids) if (item := self._found(uid)).class_id != class_id]
-        if not items:
-            return
-        with self.step(f"{_named('Class of', items)}: {name}"):
-            for item in items:
-                self._put(item.uid, replace(item, class_id=class_id))
 
     # Many at once
 
@@ -515,8 +468,3 @@ class Document(Timeline):
                 else:
                     self._store(item)
         return True
-
-
-def _named(what: str, items: Sequence[SamObject]) -> str:
-    """What is done to how many objects, in words for a button."""
-    return f"{what} object {items[0].id}" if len(items) == 1 else f"{what} {len(items)} objects"

@@ -17,7 +17,7 @@ from napari_sam.annotation.state import Changes, Key, Snapshot, State
 from napari_sam.annotation.territory import Box, Territory
 from napari_sam.errors import AnnotationError
 
-__all__ = ["Timeline"]
+__all__ = ["Timeline", "named"]
 
 
 class Timeline:
@@ -93,6 +93,12 @@ class Timeline:
     def get(self, uid: int) -> SamObject | None:
         """The object with this uid, if there is one."""
         return self._state.objects.get(uid)
+
+    def _found(self, uid: int) -> SamObject:
+        item = self._state.objects.get(uid)
+        if item is None:
+            raise AnnotationError("This object does not exist any more.")
+        return item
 
     def with_id(self, number: int) -> SamObject | None:
         """The object with this value in the Labels layer, if there is one."""
@@ -241,3 +247,8 @@ class Timeline:
     def _tell(self) -> None:
         if changes := self._state.take_changes():
             self.changed.emit(changes)
+
+
+def named(what: str, items: Sequence[SamObject]) -> str:
+    """What is done to how many objects, in words for a button."""
+    return f"{what} object {items[0].id}" if len(items) == 1 else f"{what} {len(items)} objects"

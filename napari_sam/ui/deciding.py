@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from napari_sam.annotation.classes import new_class
 from napari_sam.errors import AnnotationError, ImageError
 
 if TYPE_CHECKING:
@@ -150,14 +149,8 @@ class Deciding:
     def add_class(self, name: str) -> int | None:
         """Add a class with a colour of its own, or find the one with that name; returns its id."""
         with self._command() as document:
-            if document is None:
-                return None
-            known = next((one.id for one in document.classes if one.name == name), None)
-            if known is not None:
-                return known
-            added = new_class(document.classes, name)
-            document.set_classes([*document.classes, added])
-            return added.id
+            if document is not None:
+                return document.class_named(name)
         return None
 
     def set_class(self, class_id: int, uids: Iterable[int] = ()) -> None:
