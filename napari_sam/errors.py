@@ -12,6 +12,8 @@ __all__ = [
     "DeviceError",
     "DeviceWarning",
     "DownloadCancelled",
+    "FormatError",
+    "FormatWarning",
     "ImageError",
     "ModelError",
     "NapariSamError",
@@ -33,6 +35,14 @@ class PromptError(NapariSamError, ValueError):
 
 class AnnotationError(NapariSamError, ValueError):
     """A command that makes no sense for the annotation, or an annotation file that cannot be read."""
+
+
+class FormatError(NapariSamError, ValueError):
+    """A file of another format that cannot be read or written."""
+
+
+class FormatWarning(UserWarning):
+    """What a format cannot hold, said before it is written."""
 
 
 class ModelError(NapariSamError, ValueError):

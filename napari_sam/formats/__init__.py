@@ -1,0 +1,27 @@
+"""Exchange with other programs: every format as a pure function from objects to a file and back.
+
+>>> import numpy as np
+>>> from napari_sam import formats
+>>> sorted(formats.FORMATS)[:1]
+['annotation']
+"""
+
+from __future__ import annotations
+
+from napari_sam.formats.calibration import Calibration
+from napari_sam.formats.catalogue import FORMATS, find_format, read, write
+from napari_sam.formats.format import Feature, Format, losses
+from napari_sam.formats.segmentation import Item, Segmentation
+
+__all__ = [
+    "FORMATS",
+    "Calibration",
+    "Feature",
+    "Format",
+    "Item",
+    "Segmentation",
+    "find_format",
+    "losses",
+    "read",
+    "write",
+]

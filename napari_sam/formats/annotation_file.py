@@ -1,0 +1,35 @@
+"""The annotation files of this program, which hold everything but the sizes of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_sam.annotation.archive import SUFFIX, load_annotation, save_annotation
+from napari_sam.errors import FormatError
+from napari_sam.formats.format import Feature, Format
+from napari_sam.formats.segmentation import Segmentation
+
+__all__ = ["FORMAT"]
+
+
+def _write(path: Path, found: Sequence[Segmentation]) -> None:
+    (one,) = found
+    save_annotation(path, one.to_document().snapshot)
+
+
+def _read(path: Path, shape: tuple[int, ...] | None) -> list[Segmentation]:
+    snapshot, _, _ = load_annotation(path)
+    if shape is not None and shape != snapshot.shape:
+        raise FormatError(f"{path} is of an image of the shape {snapshot.shape}, not {shape}.")
+    return [Segmentation.of_snapshot(snapshot)]
+
+
+FORMAT = Format(
+    name="annotation",
+    title="Annotation (napari-sam)",
+    suffixes=(SUFFIX,),
+    holds=frozenset(Feature) - {Feature.CALIBRATION, Feature.SEVERAL, Feature.OVERLAP},
+    write=_write,
+    read=_read,
+)

@@ -1,0 +1,167 @@
+"""All formats by their names, and the two calls behind the command line, napari and Python: read, write."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_sam.annotation.annotation import Annotation
+from napari_sam.annotation.state import Snapshot
+from napari_sam.errors import FormatError, FormatWarning
+from napari_sam.formats import annotation_file
+from napari_sam.formats.format import Feature, Format, losses
+from napari_sam.formats.replacing import replacing
+from napari_sam.formats.segmentation import Segmentation
+
+__all__ = ["FORMATS", "find_format", "read", "write"]
+
+FORMATS: dict[str, Format] = {one.name: one for one in (annotation_file.FORMAT,)}
+"""By name. Where several have the same suffix, the first that recognises a file reads it."""
+
+
+def find_format(path: str | os.PathLike[str], name: str = "") -> Format:
+    """The format of a file: by name, or by the suffix of the path and, if there is a file, what is in it.
+
+    Raises
+    ------
+    FormatError
+        If there is none.
+    """
+    if name:
+        if name not in FORMATS:
+            raise FormatError(f"There is no format {name!r}: use one of {', '.join(FORMATS)}.")
+        return FORMATS[name]
+    target = Path(path)
+    fitting = _with_suffix(target)
+    if target.exists():
+        fitting = [one for one in fitting if one.recognises is None or one.recognises(target)]
+    return _first(fitting, target)
+
+
+def read(
+    path: str | os.PathLike[str],
+    kind: str = "",
+    *,
+    shape: Sequence[int] | None = None,
+) -> list[Segmentation]:
+    """Read the objects of a file.
+
+    Parameters
+    ----------
+    path : path
+    kind : str, optional
+        Name of its format; found by the suffix and the content, if not given.
+    shape : sequence of int, optional
+        Of the image, in pixels: formats that do not hold it guess otherwise, or ask for it.
+
+    Returns
+    -------
+    list of Segmentation
+        One for each image of the file.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, of another format, damaged, or would take too much memory.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise FormatError(f"There is no file {source}: check the path.")
+    chosen = find_format(source, kind)
+    if chosen.read is None:
+        raise FormatError(f"{chosen.title} can be written only: read another format.")
+    try:
+        return chosen.read(source, None if shape is None else tuple(int(side) for side in shape))
+    except OSError as error:
+        raise FormatError(f"{source} cannot be read: {error.strerror or error}.") from error
+    except MemoryError:
+        raise FormatError(f"{source} needs more memory than there is.") from None
+
+
+def write(
+    path: str | os.PathLike[str],
+    found: Any,
+    kind: str = "",
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write objects to a file, which appears complete or not at all.
+
+    Parameters
+    ----------
+    path : path
+    found : Segmentation, sequence of them, Annotation, Snapshot, or array_like of int
+        Several are those of several images. An array is a label image.
+    kind : str, optional
+        Name of its format; by the suffix, if not given.
+    overwrite : bool, default False
+        Replace what is there.
+
+    Returns
+    -------
+    Path
+
+    Warns
+    -----
+    FormatWarning
+        Of what the format cannot hold, before anything is written.
+
+    Raises
+    ------
+    FormatError
+        If the path is taken and not `overwrite`, cannot be written, or the format cannot hold the objects.
+    """
+    target = Path(path)
+    chosen = find_format(target, kind) if kind else _first(_with_suffix(target), target)
+    if target.exists() and not overwrite:
+        raise FormatError(f"{target} exists: choose another name, or say that it is to be replaced.")
+    if not target.parent.is_dir():
+        raise FormatError(f"The folder {target.parent} does not exist: make it first.")
+    if target.is_dir() and not chosen.is_folder:
+        raise FormatError(f"{target} is a folder, and {chosen.title} is a file: choose another name.")
+    segmentations = _segmentations(found)
+    if len(segmentations) != 1 and Feature.SEVERAL not in chosen.holds:
+        raise FormatError(f"{chosen.title} holds one image, not {len(segmentations)}: write them one by one.")
+    if chosen.greatest_id is not None:
+        for item in (item for one in segmentations for item in one.items):
+            if not 0 < item.id <= chosen.greatest_id:
+                raise FormatError(f"{chosen.title} holds ids from 1 to {chosen.greatest_id}, not {item.id}.")
+    for sentence in losses(segmentations, chosen):
+        warnings.warn(sentence, FormatWarning, stacklevel=2)
+    try:
+        with replacing(target) as new:
+            chosen.write(new, segmentations)
+    except OSError as error:
+        raise FormatError(f"{target} cannot be written: {error.strerror or error}.") from error
+    return target
+
+
+def _with_suffix(target: Path) -> list[Format]:
+    """The formats whose files may have such a name, longest suffix first: .ome.tif before .tif."""
+    name = target.name.lower()
+    fitting = [one for one in FORMATS.values() if one.fits(target)]
+    return sorted(fitting, key=lambda one: -max(len(end) for end in one.suffixes if name.endswith(end)))
+
+
+def _first(fitting: Sequence[Format], target: Path) -> Format:
+    if not fitting:
+        raise FormatError(
+            f"{target.name} is of no format that is known here: choose one of {', '.join(FORMATS)} by name."
+        )
+    return fitting[0]
+
+
+def _segmentations(found: Any) -> list[Segmentation]:
+    """Whatever can be written, as segmentations."""
+    if isinstance(found, Segmentation):
+        return [found]
+    if isinstance(found, Annotation):
+        return [Segmentation.of_snapshot(found.document.snapshot)]
+    if isinstance(found, Snapshot):
+        return [Segmentation.of_snapshot(found)]
+    if isinstance(found, list | tuple) and any(isinstance(one, Segmentation) for one in found):
+        return list(found)
+    return [Segmentation.of_labels(found)]
