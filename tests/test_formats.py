@@ -56,7 +56,7 @@ def test_the_smallest_type_is_chosen() -> None:
 
     assert (kind(), kind(255), kind(256), kind(2**31)) == ("u1", "u1", "u2", "u4")
     assert (kind(-1), kind(-1, 200)) == ("i1", "i2")
-    with pytest.raises(FormatError, match="uint8 cannot hold the ids 0 to 256"):
+    with pytest.raises(FormatError, match="uint8 cannot hold the ids 256 to 256"):
         Segmentation.of_labels(np.array([[0, 256]])).to_labels(np.uint8)
 
 
