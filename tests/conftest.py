@@ -5,6 +5,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import HealthCheck, settings
 
 from napari_sam.models import store
 
@@ -14,6 +16,12 @@ _folder = Path(tempfile.mkdtemp(prefix="napari-sam-tests-"))
 os.environ["NAPARI_CONFIG"] = str(_folder / "settings.yaml")
 os.environ["NAPARI_SAM_ANNOTATIONS"] = str(_folder / "annotations")
 
+# The same examples every time and no clock, so that no change is refused by luck; "explore" looks for others.
+_calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", _calm, derandomize=True, database=None)
+settings.register_profile("explore", _calm, print_blob=True)
+settings.load_profile(os.environ.get("NAPARI_SAM_HYPOTHESIS", "fixed"))
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -22,3 +30,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv(store.OFFLINE_VARIABLE, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "models"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """What a test draws does not depend on which tests ran before it in its process."""
+    torch.manual_seed(0)
