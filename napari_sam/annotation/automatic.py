@@ -95,8 +95,7 @@ def accept_candidates(
 
 def occupied(document: Document, plane: Plane) -> NDArray[np.bool_]:
     """The pixels of any plane that belong to objects: shape (height, width), bool."""
-    row, column = plane.axes
-    result = np.zeros((document.shape[row], document.shape[column]), dtype=bool)
+    result = np.zeros(plane.size_in(document.shape), dtype=bool)
     # Rows and columns of the planes that objects are on, as far as `plane` goes through them.
     ends = [
         slice(0, length) if at is None else slice(at, at + 1)
@@ -109,6 +108,6 @@ def occupied(document: Document, plane: Plane) -> NDArray[np.bool_]:
             continue
         part = document.labels_in(on, (ends[0], ends[1])) != 0
         part = part[tuple(slice(None) if at is None else 0 for at in plane.index[-2:])]
-        at = [on.index[axis] for axis in (row, column)]
+        at = [on.index[axis] for axis in plane.axes]
         result[tuple(slice(None) if i is None else i for i in at)] = part
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Plane"]
@@ -27,6 +28,8 @@ class Plane:
     >>> plane = Plane((5, None, None))
     >>> plane.axes, plane.slices, plane.ndim
     ((1, 2), (5, slice(None, None, None), slice(None, None, None)), 3)
+    >>> Plane((None, 7, None)).size_in((10, 20, 30))
+    (10, 30)
     """
 
     index: tuple[int | None, ...]
@@ -45,6 +48,11 @@ class Plane:
         """The row axis and the column axis."""
         row, column = (axis for axis, i in enumerate(self.index) if i is None)
         return row, column
+
+    def size_in(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Height and width in pixels, in an image of this shape (without colours)."""
+        row, column = self.axes
+        return shape[row], shape[column]
 
     @property
     def slices(self) -> tuple[int | slice, ...]:

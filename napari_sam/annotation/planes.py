@@ -59,8 +59,7 @@ class Planes:
 
     def size(self, plane: Plane) -> tuple[int, int]:
         """Height and width of a plane, in pixels."""
-        row, column = plane.axes
-        return self.shape[row], self.shape[column]
+        return plane.size_in(self.shape)
 
     def pixels(self, plane: Plane, look: Look) -> NDArray[Any]:
         """A plane as a model sees it: shape (H, W, 3)."""

@@ -96,8 +96,7 @@ class Reader:
 
     def _mask(self, item: Field, plane: Plane, *, some: bool = False) -> Mask:
         mask = self.masks[item.whole(0, len(self.masks) - 1)]
-        row, column = plane.axes
-        if mask.shape != (self.shape[row], self.shape[column]):
+        if mask.shape != plane.size_in(self.shape):
             item.fail(f"a mask of another size than plane {plane}")
         if some and mask.is_empty:
             item.fail("an empty mask")

@@ -108,8 +108,7 @@ class Hovering:
         try:
             before = item.prompts.get(plane)
             if before is None:
-                row, column = plane.axes
-                size = self._session.shape[row], self._session.shape[column]
+                size = plane.size_in(self._session.shape)
                 prompts = Prompts.create(size, points=[xy], labels=[int(positive)])
                 base = item.base.get(plane)
                 prompts = prompts.with_mask(None if base is None else base.mask)

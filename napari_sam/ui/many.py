@@ -59,8 +59,7 @@ def prompts_from(layer: Layer, session: Session) -> Many:
     plane = session.plane
     if plane is None:
         raise PromptError(session.plane_problem)
-    row, column = plane.axes
-    size = session.shape[row], session.shape[column]
+    size = plane.size_in(session.shape)
     found: dict[Plane, Checked] = {}
     if isinstance(layer, Labels):
         what = "labels"
@@ -78,7 +77,7 @@ def prompts_from(layer: Layer, session: Session) -> Many:
         what = "boxes" if isinstance(layer, Shapes) else "points"
         for vertices in shapes:
             where = in_image(layer, np.asarray(vertices, dtype=float), session)
-            on = coordinates.plane_at(where.mean(axis=0), (row, column))
+            on = coordinates.plane_at(where.mean(axis=0), plane.axes)
             if any(i is not None and not 0 <= i < n for i, n in zip(on.index, session.shape, strict=True)):
                 outside += 1
             elif isinstance(layer, Points):

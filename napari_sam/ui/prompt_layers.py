@@ -221,8 +221,7 @@ class PromptLayers:
                     found[plane].box = box
             except PromptError as error:
                 ignored.append(str(error))
-        sizes = {plane: (shape[plane.axes[0]], shape[plane.axes[1]]) for plane in found}
-        prompts = {plane: drawn.prompts(sizes[plane]) for plane, drawn in found.items()}
+        prompts = {plane: drawn.prompts(plane.size_in(shape)) for plane, drawn in found.items()}
         return {plane: self._as_written(plane, one) for plane, one in prompts.items()}, ignored
 
     def _as_written(self, plane: Plane, prompts: Prompts) -> Prompts:
@@ -372,8 +371,7 @@ def _plane_at(at: np.ndarray, axes: str, shape: tuple[int, ...], what: str) -> t
     """
     if not axes or not np.isfinite(at).all():
         raise PromptError(f"A {what} that is on no plane was ignored: add prompts in 2D display.")
-    row, column = _parsed(axes)
-    plane = coordinates.plane_at(at, (row, column))
+    plane = coordinates.plane_at(at, _parsed(axes))
     if any(i is not None and not 0 <= i < n for i, n in zip(plane.index, shape, strict=True)):
         raise PromptError(f"The {what} on plane {plane} lies outside the image: delete it and place another.")
-    return plane, (shape[row], shape[column])
+    return plane, plane.size_in(shape)

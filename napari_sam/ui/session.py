@@ -118,11 +118,10 @@ class Session:
         """
         if self.plane is None:
             raise ImageError(self.plane_problem)
-        row, column = self.plane.axes
-        plane = coordinates.plane_at(where, (row, column))
+        plane = coordinates.plane_at(where, self.plane.axes)
         if any(i is not None and not 0 <= i < n for i, n in zip(plane.index, self._shape, strict=True)):
             raise PromptError(f"Plane {plane} lies outside the image, whose shape is {self._shape}.")
-        return plane, (self._shape[row], self._shape[column])
+        return plane, plane.size_in(self._shape)
 
     def close(self, *, keep_layers: bool = False) -> None:
         """Stop listening to the viewer and take the prompt layers away; results still arrive."""
