@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 import shapely
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_sam.errors import FormatError
 from napari_sam.formats.outlines import outlines
+from napari_sam.formats.polygons import box_of, fill
 from napari_sam.inference.mask import Mask
 
 PICTURES = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
@@ -114,3 +117,85 @@ def test_thousands_of_objects_take_no_loop_over_vertices(noise: float) -> None:
         mask.area for mask in masks[:100]
     ]
     assert len(found) == len(masks)
+
+
+CORNERS = st.floats(-40, 40) | st.sampled_from([-1e300, 1e300, -1e-300, 0.5, 3.5, 2**40 + 0.5])
+
+
+@given(PICTURES, st.integers(0, 5), st.integers(0, 7))
+@example(PINCHED_TWICE, 0, 0)
+@example(NESTED, 3, 3)
+@example(np.ones((1, 1), dtype=bool), 5, 7)
+def test_filled_outlines_are_the_mask(bits: NDArray[np.bool_], row: int, column: int) -> None:
+    mask = Mask((row, column), bits, ROOM)
+    [parts] = outlines([mask])
+    assert fill([ring for shell, holes in parts for ring in (shell, *holes)], ROOM) == mask
+    for shell, holes in parts:
+        top, left, bottom, right = box_of([shell, *holes], ROOM)
+        assert (left, top, right, bottom) == shapely.Polygon(shell).bounds
+
+
+@given(st.lists(st.lists(st.tuples(CORNERS, CORNERS), min_size=1, max_size=7), max_size=3))
+@example([[(0.5, 0.5), (3.5, 0.5), (3.5, 3.5), (0.5, 3.5)]])
+@example([[(-1e300, -1e300), (1e300, -1e300), (1e300, 1e300), (-1e300, 1e300)]])
+@example([[(-30, 2.5), (30, 2.5)], [(1, 1)]])
+def test_pixels_are_filled_whose_centres_are_in_an_odd_number_of_rings(
+    rings: list[list[tuple[float, float]]],
+) -> None:
+    found = fill(rings, ROOM).to_array()
+    y, x = np.indices(ROOM) + 0.5
+    inside = np.zeros(ROOM, dtype=bool)
+    near = np.zeros(ROOM, dtype=bool)
+    for ring in rings:
+        # By the crossings of a ray from each centre, one edge at a time; in doubt where an edge is very near.
+        for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True):
+            crosses = (min(y0, y1) <= y) & (y < max(y0, y1))
+            share = np.divide(y - y0, y1 - y0, out=np.zeros(ROOM), where=crosses)
+            at = x0 * (1 - share) + x1 * share
+            near |= crosses & (np.abs(at - x) <= 1e-9 * max(1, abs(x0), abs(x1)))
+            inside ^= crosses & (at <= x)
+    np.testing.assert_array_equal(found[~near], inside[~near])
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 16), st.floats(0, 14)), min_size=3, max_size=3, unique=True),
+    st.tuples(st.floats(0, 16), st.floats(0, 14)),
+)
+def test_triangles_with_a_common_edge_share_no_pixel(
+    corners: list[tuple[float, float]], fourth: tuple[float, float]
+) -> None:
+    a, b, c = corners
+    side = [(b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]) for p in (c, fourth)]
+    assume(side[0] * side[1] < 0)
+    one, other = fill([[a, b, c]], ROOM), fill([[b, a, fourth]], ROOM)
+    assert (one & other).is_empty
+    assert (one | other) == fill([[a, c, b, fourth]], ROOM)
+
+
+@pytest.mark.parametrize(
+    "rings",
+    [
+        [[(0, 0), (1, float("nan"))]],
+        [[(0, 0), (float("inf"), 2)]],
+        [[(0, 0, 0), (1, 1, 1)]],
+        [[1, 2, 3]],
+        [[("1", "2")]],
+        [[(10**30, 0), (1, 1)]],
+    ],
+)
+def test_what_is_no_polygon_is_refused(rings: list[list[tuple[float, ...]]]) -> None:
+    with pytest.raises(FormatError, match=r"polygon.*\.$"):
+        fill(rings, ROOM)
+
+
+def test_no_memory_is_taken_for_what_is_outside_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam.formats.polygons._CROSSINGS", 100)  # so that there are several portions
+    ring = np.array([(-1e9, -1e9), (1e9, -1e9), (1e9, 1e9), (-1e9, 1e9)] * 100)
+    tracemalloc.start()
+    try:
+        assert fill([ring[:4]], (300, 200)).area == 300 * 200
+        assert fill([ring], (300, 200)).is_empty  # a hundred times around
+        assert fill([ring[:4] + 3e9], (300, 200)).is_empty
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
