@@ -51,7 +51,7 @@ class _Output:
     single: bool
 
     def path(self, kind: Format, plane: str = "") -> Path:
-        from napari_sam.inference.mask_files import WRITERS
+        from napari_sam.formats.candidates import WRITERS
 
         if self.single:
             return self.target
@@ -187,8 +187,9 @@ def _segmented(
     """Write the results of one image; how many planes it has, and how many masks."""
     import numpy as np
 
+    from napari_sam.formats.candidates import WRITERS
     from napari_sam.inference.files import read_image, write_labels
-    from napari_sam.inference.mask_files import WRITERS, label_image
+    from napari_sam.inference.mask_files import label_image
 
     pixels, colour = read_image(job.image)
     leading = pixels.shape[: max(0, pixels.ndim - (3 if colour else 2))]
