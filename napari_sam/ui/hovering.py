@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.annotation.correcting import corrected
+from napari_sam.annotation.editing import with_mask_prompt
 from napari_sam.errors import PromptError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
@@ -95,7 +96,7 @@ class Hovering:
             # A click that came meanwhile makes the answer one to an old question.
             if mask is not None and session.document.current != asked_of:
                 mask = None
-            if mask is not None and base is not None:
+            if mask is not None and base is not None and prompts.mask == base.mask:
                 mask = corrected(base.mask, mask, prompts)
             self._deliver(mask, positive)
 
@@ -109,14 +110,13 @@ class Hovering:
             before = item.prompts.get(plane)
             if before is None:
                 size = plane.size_in(self._session.shape)
-                prompts = Prompts.create(size, points=[xy], labels=[int(positive)])
-                base = item.base.get(plane)
-                prompts = prompts.with_mask(None if base is None else base.mask)
+                drawn = Prompts.create(size, points=[xy], labels=[int(positive)])
             else:
-                prompts = before.with_point((xy[0], xy[1]), int(positive))
+                drawn = before.with_point((xy[0], xy[1]), int(positive))
+            prompts = with_mask_prompt(item, plane, drawn)
         except PromptError:
             return None
-        return prompts if prompts.selects_something else None
+        return prompts if prompts is not None and prompts.selects_something else None
 
     def _deliver(self, mask: Mask | None, positive: bool) -> None:
         plane = self._session.plane

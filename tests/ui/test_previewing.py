@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_sam.annotation import Answer, SamObject
+from napari_sam.inference.mask import Mask
 from napari_sam.ui.controller import Controller
 from napari_sam.ui.widget import SegmentWidget
 
@@ -68,6 +70,18 @@ def test_a_click_gives_what_was_shown(on_coins: Controller, canvas: Canvas, cent
         assert len(points_of(on_coins)) == 1
         assert nothing(on_coins)
         canvas.key(Qt.Key.Key_N)
+
+
+def test_a_mask_that_is_empty_here_is_no_prompt(on_coins: Controller, canvas: Canvas, centres) -> None:
+    nothing_there = Answer(((Mask.empty(on_coins.session.shape), None),))
+    draft = SamObject(0, 0, base={on_coins.session.plane: nothing_there})
+    (item,) = on_coins.document.add_objects([draft])
+    on_coins.open_object(item.uid)
+    hover(on_coins, canvas, centres[3])
+    shown = previewed(on_coins) == 1
+    canvas.click(on_coins.image, centres[3])
+    settle(on_coins)
+    np.testing.assert_array_equal(on_coins.labels == item.id, shown)
 
 
 def test_clicks_between_moves_are_all_there(on_coins: Controller, canvas: Canvas, centres) -> None:
