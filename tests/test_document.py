@@ -249,6 +249,10 @@ class Annotating(RuleBasedStateMachine):
         assert all(not m.is_empty for item in self.document.objects for m in item.masks.values())
 
     @invariant()
+    def accepted_objects_are_counted(self) -> None:
+        assert self.document.accepted == len([item for item in self.document.objects if item.accepted])
+
+    @invariant()
     def nobody_has_what_it_does_not_claim(self) -> None:
         for item in self.document.objects:
             for plane, claim in claims(item, SHAPE, item.masks).items():

@@ -87,6 +87,11 @@ class Timeline:
     def __len__(self) -> int:
         return len(self._state.objects)
 
+    @property
+    def accepted(self) -> int:
+        """How many objects are accepted."""
+        return sum(item.accepted for item in self._state.objects.values())
+
     def __contains__(self, uid: object) -> bool:
         return uid in self._state.objects
 

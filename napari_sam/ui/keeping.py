@@ -185,7 +185,7 @@ class Keeping:
 
     def _keep(self, image: Image, result: Result) -> None:
         """Write the annotation to a file from now on, and look for what was left behind."""
-        if result.autosave is not None or result.identified:
+        if result.identified:
             return
         result.identified = True
         pixels, name = finest(image), image.name

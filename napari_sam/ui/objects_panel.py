@@ -80,13 +80,11 @@ class ObjectsPanel(QWidget):
         for made in (self.each_button, self.classes_button, self.save_button, self.open_button):
             made.setEnabled(session is not None)
         self.classes_button.setChecked(self._controller.classes_shown)
-        objects = [] if self._document is None else self._document.objects
-        accepted = sum(item.accepted for item in objects)
+        document = self._document
+        number, accepted = (0, 0) if document is None else (len(document), document.accepted)
         models = self._controller.models
         where = f" on {self._controller.device}" if self._controller.device else ""
-        self.count_label.setText(
-            f"{len(objects)} objects, {accepted} accepted  ·  {models.choice.label}{where}"
-        )
+        self.count_label.setText(f"{number} objects, {accepted} accepted  ·  {models.choice.label}{where}")
 
     def _follow(self, document: Document | None) -> None:
         if document is self._document:
