@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from napari_sam.errors import AnnotationError, ImageError
+from napari_sam.ui.controlling import Controlling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_sam.annotation import Document, SamObject
-    from napari_sam.ui.session import Session
-    from napari_sam.ui.work import Work
 
 __all__ = ["Deciding"]
 
 
-class Deciding:
+class Deciding(Controlling):
     """The part of a controller that decides about objects."""
-
-    session: Session | None
-    _work: Work
-    _notice: str
-    _catch_up: Callable[[], None]
-    _tell: Callable[[str], None]
 
     @property
     def document(self) -> Document:

@@ -15,16 +15,14 @@ from napari_sam.annotation.autosave import Autosave
 from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.opening import doubt_about
 from napari_sam.errors import AnnotationError
+from napari_sam.ui.controlling import Controlling
 from napari_sam.ui.plane import finest
 from napari_sam.ui.result import Result
 
 if TYPE_CHECKING:
     from napari.layers import Image
-    from psygnal import SignalInstance
 
     from napari_sam.annotation.recovery import Recoverable
-    from napari_sam.ui.session import Session
-    from napari_sam.ui.work import Work
 
 __all__ = ["Keeping"]
 
@@ -34,17 +32,11 @@ class _Opened(NamedTuple):
     doubt: str
 
 
-class Keeping:
+class Keeping(Controlling):
     """The part of a controller that keeps annotations."""
 
-    session: Session | None
-    changed: SignalInstance
     left_behind: list[str]
-    _work: Work
     _offers: WeakKeyDictionary[Image, list[Recoverable]]
-    _notice: str
-    _catch_up: Callable[[], None]
-    _tell: Callable[[str], None]
     _leave: Callable[[], None]
     _enter: Callable[[Image, Result], None]
 

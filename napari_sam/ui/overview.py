@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari.layers import Labels
-from psygnal import SignalInstance
 
 from napari_sam.annotation import SamObject, Source
 from napari_sam.errors import PromptError
+from napari_sam.ui.controlling import Controlling
 from napari_sam.ui.layers import unwrap
 from napari_sam.ui.many import prompts_from
 from napari_sam.ui.viewing import bring_into_view
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_sam.ui.session import Session
-    from napari_sam.ui.work import Work
 
 __all__ = ["Overview"]
 
 
-class Overview:
+class Overview(Controlling):
     """The part of a controller for all objects of an image."""
-
-    viewer: ViewerModel
-    session: Session | None
-    changed: SignalInstance
-    _work: Work
-    _notice: str
-    _catch_up: Callable[[], None]
-    _tell: Callable[[str], None]
 
     def segment_each(self, layer: Layer) -> None:
         """Make one object for each point, each shape's box, or each label of another layer, in one step."""

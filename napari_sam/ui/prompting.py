@@ -6,28 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from psygnal import SignalInstance
 
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.inference.prompts import Prompts
 from napari_sam.ui import coordinates
+from napari_sam.ui.controlling import Controlling
 from napari_sam.ui.layers import NEGATIVE, POSITIVE
 from napari_sam.ui.prompt_layers import DRAWING_MODES
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
     from napari_sam.ui.session import Session
 
 __all__ = ["Prompting"]
 
 
-class Prompting:
+class Prompting(Controlling):
     """The part of a controller through which objects are prompted."""
-
-    viewer: ViewerModel
-    session: Session | None
-    changed: SignalInstance
 
     # Tools
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.layers import Shapes
 from numpy.typing import NDArray
-from psygnal import Signal, SignalInstance
+from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_sam.annotation import Document, Plane
@@ -19,15 +18,13 @@ from napari_sam.annotation.automatic import accept_candidates, occupied
 from napari_sam.errors import Cancelled
 from napari_sam.inference.filtering import Filter, Sieve
 from napari_sam.ui.automatic_layer import AutomaticLayer
+from napari_sam.ui.controlling import Controlling
 from napari_sam.ui.layers import unwrap
 from napari_sam.ui.region import inside
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
     from napari_sam.ui.segmenter import Everything
     from napari_sam.ui.session import Session
-    from napari_sam.ui.work import Work
 
 __all__ = ["SegmentingEverything"]
 
@@ -42,21 +39,12 @@ class _Found:
     accepted: frozenset[int] = frozenset()
 
 
-class SegmentingEverything:
+class SegmentingEverything(Controlling):
     """The part of a controller for automatic masks.
 
     What a run found is kept with the document and the plane until it is discarded or another run replaces
     it. The document hears of it when it is accepted; until then it is shown in a layer of its own.
     """
-
-    viewer: ViewerModel
-    session: Session | None
-    changed: SignalInstance
-    _work: Work
-    _notice: str
-    _catch_up: Callable[[], None]
-    _tell: Callable[[str], None]
-    _on_failed: Callable[[Exception], None]
 
     everything_changed = Signal()
     """How far a run is, what it found, or what is shown of it."""

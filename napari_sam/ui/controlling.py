@@ -1,0 +1,40 @@
+"""What the parts of a controller have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from psygnal import SignalInstance
+
+    from napari_sam.ui.session import Session
+    from napari_sam.ui.work import Work
+
+__all__ = ["Controlling"]
+
+
+class Controlling:
+    """A part of a controller; the controller itself gives it all of this.
+
+    Attributes
+    ----------
+    viewer : napari.components.ViewerModel
+    session : Session or None
+        The work on the image that is chosen.
+    changed : psygnal.SignalInstance
+        Anything that a view shows.
+    """
+
+    viewer: ViewerModel
+    session: Session | None
+    changed: SignalInstance
+    _work: Work
+    # A sentence for the user about what was done last.
+    _notice: str
+    # Lets the document know what is drawn.
+    _catch_up: Callable[[], None]
+    # Warns the user.
+    _tell: Callable[[str], None]
+    _on_failed: Callable[[Exception], None]
