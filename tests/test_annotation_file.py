@@ -441,10 +441,10 @@ def test_files_that_are_no_annotation_are_refused_by_name(tmp_path: Path) -> Non
 def test_a_bomb_is_not_opened(tmp_path: Path) -> None:
     path = packed(tmp_path / f"a{SUFFIX}", " " * (2**26 + 1))
     assert path.stat().st_size < 2**20
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(AnnotationError, match="it was not opened"):
         load_annotation(path)
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
 
 
 @settings(max_examples=100, deadline=None)
@@ -538,9 +538,9 @@ def test_the_identity_is_the_same_in_every_kind_of_array(shape: tuple[int, ...],
 def test_of_large_images_little_is_read_everywhere() -> None:
     for shape in [(1000, 50, 2000, 2000), (10**6, 10**6), (100_000, 100_000, 3), (5, 10**9), (10**12,)]:
         lazy = Lazy(shape)
-        begin = time.perf_counter()
+        begin = time.process_time()
         identity = ImageIdentity.of(lazy)
-        assert time.perf_counter() - begin < 0.2
+        assert time.process_time() - begin < 0.2
         assert 0 < lazy.read <= 32 * 4096
         assert identity.shape == shape
 

@@ -179,10 +179,10 @@ def test_a_thousand_objects_merge_at_once() -> None:
         SamObject(n + 1, n + 1, masks={PLANE: Mask((n % 32 * 90, n // 32 * 90), np.ones((50, 50)), size)})
         for n in range(1000)
     ]
-    began = time.perf_counter()
+    began = time.process_time()
     assert merged(spots).area == 1000 * 2500
     # One after the other took over half a second.
-    assert time.perf_counter() - began < 0.25
+    assert time.process_time() - began < 0.25
 
 
 def test_debts_go_to_who_took_over() -> None:
@@ -218,9 +218,9 @@ def test_small_parts_of_a_large_object_are_small() -> None:
     """A thousand specks kept a thousand arrays of the whole, and took as many seconds as they have pixels."""
     full = np.zeros((1200, 1200), dtype=bool)
     full[::40, ::40] = True
-    began = time.perf_counter()
+    began = time.process_time()
     found = parts(SamObject(1, 1, masks={PLANE: Mask.from_array(full)}))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert len(found) == 900
     for part in found:
         bits = part[PLANE].bits

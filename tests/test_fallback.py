@@ -23,8 +23,8 @@ from napari_sam.inference.prompts import Prompts
 from napari_sam.models.base import Embedding, PromptableModel
 from napari_sam.models.nano import Nano
 
-PLANE = as_rgb(coins()[:256, :256])
-SIZE = (256, 256)
+PLANE = as_rgb(coins()[:128, :256])
+SIZE = (128, 256)
 CLICKS = [Prompts.create(SIZE, [[x, 56]]) for x in (100, 155, 215, 44, 60, 70, 80)]
 
 

@@ -30,7 +30,8 @@ class Unreliable(Nano):
     """
 
     def __init__(self, fails: Callable[[int], Exception | None], dtype: str = "float32") -> None:
-        super().__init__()
+        with torch.device("meta"):
+            super().__init__()
         ready = napari_sam.load_model("nano", device="cpu", dtype=dtype)
         for name, module in ready.named_children():
             setattr(self, name, module)
