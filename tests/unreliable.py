@@ -30,8 +30,7 @@ class Unreliable(Nano):
     """
 
     def __init__(self, fails: Callable[[int], Exception | None], dtype: str = "float32") -> None:
-        with torch.device("meta"):
-            super().__init__()
+        super().__init__()
         ready = napari_sam.load_model("nano", device="cpu", dtype=dtype)
         for name, module in ready.named_children():
             setattr(self, name, module)
