@@ -10,10 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sam.errors import FormatError
 from napari_sam.inference.mask import Mask
 
-__all__ = ["box_of", "fill"]
+__all__ = ["box_of", "crossings_of", "fill"]
 
 _CROSSINGS = 2**20
 """Of edges with rows of pixels, that are held at once."""
+
+_MOST_CROSSINGS = 2**28
+"""Of one call: some ten seconds."""
 
 _FAR = 1e150
 """What is further away counts as being there: products of such coordinates are still numbers."""
@@ -40,7 +43,8 @@ def fill(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> Mask:
     Raises
     ------
     FormatError
-        If a ring is not of that shape, or a coordinate is not a finite number.
+        If a ring is not of that shape, a coordinate is not a finite number, or edges cross more than 2^28
+        rows of pixels altogether.
 
     Notes
     -----
@@ -97,6 +101,29 @@ def box_of(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> tuple[int, int
     return _box(begin, shape)
 
 
+def crossings_of(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> int:
+    """How many rows of pixels the edges of rings cross: what :func:`fill` takes time for.
+
+    Parameters
+    ----------
+    rings, shape
+        As for :func:`fill`.
+
+    Raises
+    ------
+    FormatError
+        As :func:`fill`.
+
+    Examples
+    --------
+    >>> crossings_of([[(0, 0), (8, 0), (8, 3), (0, 3)]], (10, 10))
+    6
+    """
+    begin, end = _edges(rings)
+    first, last = (np.ceil(one[:, 1] - 0.5).clip(0, shape[0]) for one in (begin, end))
+    return int(np.abs(last - first).sum())
+
+
 def _edges(rings: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the edges of all rings begin and end."""
     found = [np.asarray(ring) for ring in rings]
@@ -138,6 +165,8 @@ def _crossings(
     begin, end, first, counts = begin[crossing], end[crossing], first[crossing], counts[crossing]
     slopes = (end[:, 0] - begin[:, 0]) / (end[:, 1] - begin[:, 1])
     total = np.cumsum(counts)
+    if len(total) and total[-1] > _MOST_CROSSINGS:
+        raise FormatError("A polygon goes up and down too often: simplify it.")
     start = 0
     while start < len(counts):
         done = total[start] - counts[start]
