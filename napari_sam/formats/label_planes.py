@@ -1,0 +1,179 @@
+"""Label images plane by plane: what files of them are written from and read to, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.errors import AnnotationError, FormatError
+from napari_sam.formats.calibration import Calibration
+from napari_sam.formats.json_files import LARGEST
+from napari_sam.formats.segmentation import Segmentation
+
+__all__ = ["check_memory", "label_planes", "label_type", "of_planes", "reading", "same_shape"]
+
+# What may be decoded of a small file, plane by plane; more is justified by its size, as deflate shrinks it.
+_HARMLESS, _RATIO = 2**34, 1000
+# Bytes that a mask takes beside its bits, and that are needed to find a run of equal pixels.
+_MASK, _RUN = 2**10, 2**6
+
+
+def label_type(found: Segmentation) -> np.dtype[Any]:
+    """The smallest type of whole numbers that holds all ids and 0; signed if there are ids below 0."""
+    ids = [0, *(item.id for item in found.items)]
+    low, high = min(ids), max(ids)
+    return np.min_scalar_type(high if low >= 0 else min(low, -high - 1))
+
+
+def label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """All planes of a label image in order, one in memory at a time.
+
+    A pixel that several objects have goes to the one with the highest score, or to the first of equals.
+
+    Parameters
+    ----------
+    found : Segmentation
+    dtype : dtype
+        It holds the ids.
+
+    Yields
+    ------
+    ndarray, shape (H, W)
+    """
+    for index in np.ndindex(*found.shape[:-2]):
+        plane = np.zeros(found.shape[-2:], dtype=dtype)
+        on_plane = found.planes.get(index, [])
+        scored = sorted(on_plane, key=lambda one: math.inf if one[0].score is None else -one[0].score)
+        for item, mask in reversed(scored):  # the last one is on top
+            plane[mask.slices][mask.bits] = item.id
+        yield plane
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises on a damaged file becomes one sentence that names the file."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except (FormatError, AnnotationError) as error:
+        told = str(error)
+        raise FormatError(told if str(path) in told else f"{path} cannot be read: {told}") from error
+    # Decoders raise anything: ValueError, struct.error, zlib.error, SyntaxError, KeyError, ...
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise FormatError(f"{path} is damaged or of another kind: {reason}.") from error
+
+
+def same_shape(path: Path, found: Sequence[int], wanted: tuple[int, ...] | None) -> None:
+    """Refuse a file that is of an image of another shape."""
+    if wanted is not None and wanted != tuple(found):
+        raise FormatError(f"{path} is of an image of the shape {tuple(found)}, not {wanted}.")
+
+
+def of_planes(
+    path: Path,
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    plane: Callable[[int], NDArray[Any]],
+    calibration: Calibration | None = None,
+    *,
+    nbytes: int,
+    name: str = "",
+) -> Segmentation:
+    """The objects of a label image that is read plane by plane.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    shape : sequence of int
+        (..., H, W), as the file says: nothing was allocated for it yet.
+    dtype : dtype
+    plane : callable
+        Called with 0, 1, 2, ... once each, in this order; returns an array of shape (H, W).
+    calibration : Calibration, optional
+    nbytes : int
+        Size of the file: more than 1 GiB for a plane is only taken if it is justified by that.
+    name : str
+
+    Raises
+    ------
+    FormatError
+        If it is not of whole numbers, has less than two axes, or its planes or objects take too much memory.
+    """
+    sides = tuple(int(side) for side in shape)
+    if dtype.kind not in "bui":
+        raise FormatError(
+            f"{path} is no label image: its pixels are of type {dtype}, where ids are whole numbers."
+        )
+    if len(sides) < 2 or min(sides) < 0:
+        raise FormatError(f"{path} is no label image: it has the shape {sides}.")
+    check_memory(path, math.prod(sides[-2:]) * dtype.itemsize, nbytes)
+    # An image without pixels has planes, too.
+    if math.prod(max(1, side) for side in sides) * dtype.itemsize > max(_HARMLESS, _RATIO * nbytes):
+        raise FormatError(
+            f"{path} says that it holds {sides} pixels, more than makes sense for its size: it was not read."
+        )
+    with reading(path):
+        return Segmentation.of_labels(_Planes(path, sides, dtype, plane), calibration, name)
+
+
+def check_memory(path: Path, needed: int, nbytes: int = 0) -> None:
+    """Refuse what takes more than 1 GiB of memory, and more than four times a file of `nbytes`."""
+    if needed > max(LARGEST, 4 * nbytes):
+        raise FormatError(
+            f"{path} would take {needed / 2**30:.3g} GiB of memory at once: cut the image into pieces."
+        )
+
+
+class _Planes:
+    """A label image with one plane in memory at a time, whose masks together fit into 1 GiB."""
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], plane: Callable[[int], NDArray[Any]]
+    ) -> None:
+        self.path, self.shape, self.dtype = path, shape, dtype
+        self._plane, self._next, self._left = plane, 0, LARGEST
+
+    def __getitem__(self, _: Any) -> NDArray[Any]:
+        plane = self._plane(self._next)
+        self._next += 1
+        self._left -= _needed(plane, self._left)
+        if self._left < 0:
+            raise FormatError(
+                f"{self.path} holds more, or more scattered, objects than fit into 1 GiB of memory: "
+                "is it an image rather than labels?"
+            )
+        return plane
+
+
+def _needed(plane: NDArray[Any], left: int) -> int:
+    """Bytes that the masks of a plane take, as boxes with bits; more than `left` if they are too many."""
+    width = plane.shape[1]
+    if 0 in plane.shape:
+        return 0
+    begins = np.ones(plane.shape, dtype=bool)
+    np.not_equal(plane[:, 1:], plane[:, :-1], out=begins[:, 1:])
+    if int(np.count_nonzero(begins)) * _RUN > LARGEST:
+        return left + 1
+    starts, values = np.flatnonzero(begins), plane[begins]
+    ends = np.append(starts[1:], plane.size)
+    kept = values != 0
+    starts, ends, values = starts[kept], ends[kept], values[kept]
+    if not len(values):
+        return 0
+    order = np.argsort(values, kind="stable")
+    starts, ends, values = starts[order], ends[order], values[order]
+    first = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    last = np.append(first[1:], len(values)) - 1
+    heights = starts[last] // width - starts[first] // width + 1
+    right = np.maximum.reduceat((ends - 1) % width, first)
+    widths = right - np.minimum.reduceat(starts % width, first) + 1
+    return int((heights * widths).sum()) + _MASK * len(first)
