@@ -30,7 +30,7 @@ FLAT = ("stability_score", "point_coords", "crop_box")
 SOURCES = frozenset(source.value for source in Source)
 
 # Stacks are larger than memory now and then, but not by this much.
-_LARGEST_STACK = 2**48
+_LARGEST_STACK = 2**44
 
 
 @dataclass
