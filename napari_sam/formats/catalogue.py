@@ -11,7 +11,7 @@ from typing import Any
 from napari_sam.annotation.annotation import Annotation
 from napari_sam.annotation.state import Snapshot
 from napari_sam.errors import FormatError, FormatWarning
-from napari_sam.formats import annotation_file, coco, sa1b
+from napari_sam.formats import annotation_file, coco, geojson, sa1b, yolo
 from napari_sam.formats.format import Feature, Format, losses
 from napari_sam.formats.replacing import replacing
 from napari_sam.formats.segmentation import Segmentation
@@ -19,7 +19,16 @@ from napari_sam.formats.segmentation import Segmentation
 __all__ = ["FORMATS", "find_format", "read", "write"]
 
 FORMATS: dict[str, Format] = {
-    one.name: one for one in (annotation_file.FORMAT, coco.FORMAT, sa1b.FORMAT, coco.POLYGONS)
+    one.name: one
+    for one in (
+        annotation_file.FORMAT,
+        coco.FORMAT,
+        sa1b.FORMAT,
+        coco.POLYGONS,
+        yolo.FORMAT,
+        yolo.FOLDER,
+        geojson.FORMAT,
+    )
 }
 """By name. Where several have the same suffix, the first that recognises a file reads it."""
 
