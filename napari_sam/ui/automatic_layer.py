@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_sam.annotation.plane import Plane
-from napari_sam.ui.layers import TRANSFORM
 from napari_sam.ui.preview import PreviewLayer
 
 __all__ = ["AutomaticLayer"]
@@ -20,7 +18,8 @@ _OPACITY = 0.6
 class AutomaticLayer(PreviewLayer):
     """Shows a label image of one plane, as large as that, in the colours of napari's labels."""
 
-    _pixels: NDArray[Any]
+    _what = "automatic"
+    _dtype = np.int32
 
     def show_labels(self, labels: NDArray[np.integer], plane: Plane) -> None:
         """Show labels instead of those before.
@@ -31,12 +30,8 @@ class AutomaticLayer(PreviewLayer):
         plane : Plane
             Of the image.
         """
-        if self.layer is not None and self.layer not in self._viewer.layers:
-            self.layer = None
-        if self.layer is None:
-            self._make(labels.shape, plane)
-        elif plane != self._plane or self._pixels.shape != labels.shape:
-            self._move(self.layer, labels.shape, plane)
+        rows, columns = labels.shape
+        self._ready((rows, columns), plane)
         self._pixels[...] = labels
         self._refresh()
 
@@ -48,22 +43,7 @@ class AutomaticLayer(PreviewLayer):
 
     def remove(self) -> None:
         """Take the layer away, until there is something to show again."""
-        layer, self.layer = self.layer, None
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        self._let_go()
 
-    def _make(self, shape: tuple[int, int], plane: Plane) -> None:
-        # Known as ours before anybody hears of it.
-        self.layer = Labels(
-            self._blank(shape, plane),
-            name=f"{self._image.name}: automatic",
-            opacity=_OPACITY,
-            translate=self._translate(plane),
-            **{name: getattr(self._image, name) for name in TRANSFORM if name != "translate"},
-        )
-        self._insert()
-
-    def _blank(self, shape: tuple[int, int], plane: Plane) -> NDArray[Any]:
-        data = super()._blank(shape, plane).astype(np.int32)
-        self._pixels = data.reshape(shape)
-        return data
+    def _options(self) -> dict[str, Any]:
+        return {"opacity": _OPACITY}

@@ -53,12 +53,16 @@ class PreviewLayer:
         What shows the mask; None until there is one.
     """
 
+    # What the layer is called after the image, and the type of its pixels.
+    _what = "preview"
+    _dtype: type[np.integer] = np.uint8
+
     def __init__(self, viewer: ViewerModel, image: Image, below: Callable[[], Sequence[Layer]]) -> None:
         self._viewer, self._image, self._below = viewer, image, below
         self.layer: Labels | None = None
         self._plane: Plane | None = None
         self._shown: tuple[Mask, int] | None = None
-        self._pixels = np.zeros((0, 0), dtype=np.uint8)
+        self._pixels: NDArray[Any] = np.zeros((0, 0), dtype=self._dtype)
         for name in TRANSFORM:
             getattr(image.events, name).connect(self._on_transform)
 
@@ -79,13 +83,7 @@ class PreviewLayer:
             Whether a click would add the mask, or take it away.
         """
         value = _POSITIVE if positive else _NEGATIVE
-        if self.layer is not None and self.layer not in self._viewer.layers:
-            self.layer = None
-        if self.layer is None:
-            self._make(mask.shape, plane)
-        elif plane != self._plane or self._pixels.shape != mask.shape:
-            self._move(self.layer, mask.shape, plane)
-        elif self._shown == (mask, value):
+        if self._ready(mask.shape, plane) and self._shown == (mask, value):
             return
         self._erase()
         self._pixels[mask.slices][mask.bits] = value
@@ -108,25 +106,40 @@ class PreviewLayer:
         """
         for name in TRANSFORM:
             getattr(self._image.events, name).disconnect(self._on_transform)
+        self._let_go(keep_layer)
+
+    def _let_go(self, keep_layer: bool = False) -> None:
+        """Take the layer away, until there is something to show again."""
         layer, self.layer, self._shown = self.layer, None, None
-        self._pixels = np.zeros((0, 0), dtype=np.uint8)
+        self._pixels = np.zeros((0, 0), dtype=self._dtype)
         if layer is not None and layer in self._viewer.layers and not keep_layer:
             self._viewer.layers.remove(layer)
+
+    def _options(self) -> dict[str, Any]:
+        """How the layer looks."""
+        return {"colormap": DirectLabelColormap(color_dict=_COLOURS), "opacity": _OPACITY}
+
+    def _ready(self, shape: tuple[int, int], plane: Plane) -> bool:
+        """Have a layer of this size on the plane; says whether it was there already."""
+        if self.layer is not None and self.layer not in self._viewer.layers:
+            self.layer = None
+        if self.layer is None:
+            self._make(shape, plane)
+        elif plane != self._plane or self._pixels.shape != shape:
+            self._move(self.layer, shape, plane)
+        else:
+            return True
+        return False
 
     def _make(self, shape: tuple[int, int], plane: Plane) -> None:
         # Known as ours before anybody hears of it.
         self.layer = Labels(
             self._blank(shape, plane),
-            name=f"{self._image.name}: preview",
-            colormap=DirectLabelColormap(color_dict=_COLOURS),
-            opacity=_OPACITY,
+            name=f"{self._image.name}: {self._what}",
             translate=self._translate(plane),
+            **self._options(),
             **{name: getattr(self._image, name) for name in TRANSFORM if name != "translate"},
         )
-        self._insert()
-
-    def _insert(self) -> None:
-        assert self.layer is not None
         self.layer.editable = False
         layers = self._viewer.layers
         above = [layers.index(layer) for layer in self._below() if layer in layers]
@@ -137,7 +150,7 @@ class PreviewLayer:
         """Zeros of the plane's size, of length 1 along the other axes; `_pixels` is a view of them."""
         self._plane, self._shown = plane, None
         sides = dict(zip(plane.axes, shape, strict=True))
-        data = np.zeros([sides.get(axis, 1) for axis in range(plane.ndim)], dtype=np.uint8)
+        data = np.zeros([sides.get(axis, 1) for axis in range(plane.ndim)], dtype=self._dtype)
         self._pixels = data.reshape(shape)
         return data
 
