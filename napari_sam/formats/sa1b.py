@@ -89,7 +89,7 @@ def _segmentation(root: Field, path: Path) -> Segmentation:
     tell_left_out(path, left_out, "they have no pixels")
     free = max(known, default=0) + 1  # instead of 0, which is background in label images
     items = [
-        Item(number or max(free, 1), {(): mask}, score=score, attributes=attributes)
+        Item(number or free, {(): mask}, score=score, attributes=attributes)
         for number, (mask, score, attributes) in known.items()
     ]
     return Segmentation(size, items, name="" if name is None else name.text())
