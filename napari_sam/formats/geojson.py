@@ -26,8 +26,6 @@ import math
 import re
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +34,7 @@ from numpy.typing import NDArray
 
 from napari_sam.annotation.fields import Field
 from napari_sam.annotation.records import GREATEST_ID, Source
-from napari_sam.errors import FormatError
-from napari_sam.formats.class_lists import classes_of
+from napari_sam.formats.drafts import SOURCES, Draft, segmentation_of
 from napari_sam.formats.format import Feature, Format
 from napari_sam.formats.json_files import begins_with, read_json
 from napari_sam.formats.outlines import Polygon, Ring, outlines
@@ -54,7 +51,6 @@ from napari_sam.formats.whole_image import (
     read_image,
     rgb_of,
 )
-from napari_sam.inference.mask import Mask
 
 __all__ = ["FORMAT"]
 
@@ -65,7 +61,6 @@ _AT_ONCE = 1024
 
 _TYPES = ("annotation", "detection", "tile", "cell")
 _NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
-_SOURCES = tuple(source.value for source in Source)
 _SCORE = "predicted_iou"
 
 
@@ -136,23 +131,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
-@dataclass
-class _Draft:
-    """One feature."""
-
-    rings: list[NDArray[np.float64]]
-    place: dict[str, int]
-    index: Index | None
-    id: int | None
-    id_is_sure: bool
-    class_name: str
-    colour: str
-    score: float | None
-    source: str
-    attributes: dict[str, Any]
-    masks: dict[Index, Mask] = field(default_factory=dict)
-
-
 def _read(path: Path, shape: tuple[int, ...] | None) -> list[Segmentation]:
     root = Field(read_json(path), document=str(path))
     with naming(path):
@@ -167,7 +145,7 @@ def _read(path: Path, shape: tuple[int, ...] | None) -> list[Segmentation]:
         rings = [draft.rings for draft in drafts]
         masks = list(filled(rings, (image.shape[-2], image.shape[-1])))
         kept = [(draft, mask) for draft, mask in zip(drafts, masks, strict=True) if not mask.is_empty]
-        found = _segmentation(image, kept)
+        found = segmentation_of(image, kept)
     tell_left_out(path, without_area, "they are no polygons")
     tell_left_out(path, len(drafts) - len(kept), "they are too small to hold the centre of a pixel")
     return [found]
@@ -183,7 +161,7 @@ def _features(root: Field) -> Iterator[Field]:
         yield root
 
 
-def _image(root: Field, drafts: Sequence[_Draft], shape: tuple[int, ...] | None) -> WholeImage:
+def _image(root: Field, drafts: Sequence[Draft], shape: tuple[int, ...] | None) -> WholeImage:
     own = root.get(_OWN) if isinstance(root.value, dict) else None
     if own is not None:
         image = read_image(own)
@@ -192,40 +170,7 @@ def _image(root: Field, drafts: Sequence[_Draft], shape: tuple[int, ...] | None)
     return guessed_image([draft.place for draft in drafts], reach([draft.rings for draft in drafts]), shape)
 
 
-def _segmentation(image: WholeImage, found: Sequence[tuple[_Draft, Mask]]) -> Segmentation:
-    """Objects out of features: those on several planes have one each."""
-    letters = letters_of(image.calibration.axes)
-    known: dict[int, _Draft] = {}
-    drafts = []
-    for draft, mask in found:
-        index = draft.index
-        if index is None:
-            index = tuple(draft.place.get(letter, 0) for letter in letters)
-        one = draft if draft.id is None else known.setdefault(draft.id, draft)
-        if index in one.masks:
-            if draft.id_is_sure:
-                raise FormatError(f"object {draft.id} is there twice on one plane.")
-            draft.id, one = None, draft
-        if one is draft:
-            drafts.append(draft)
-        one.masks[index] = mask
-    free = count(max([0, *known]) + 1)
-    items = [
-        Item(
-            next(free) if one.id is None else one.id,
-            one.masks,
-            one.class_name,
-            one.score,
-            one.source,
-            one.attributes,
-        )
-        for one in drafts
-    ]
-    classes = image.classes or classes_of((0, one.class_name, one.colour) for one in drafts if one.class_name)
-    return Segmentation(image.shape, items, classes, image.calibration, image.name)
-
-
-def _draft(feature: Field) -> _Draft:
+def _draft(feature: Field) -> Draft:
     """What a feature says."""
     if feature["type"].value != "Feature":
         feature["type"].fail("not a Feature")
@@ -240,7 +185,7 @@ def _draft(feature: Field) -> _Draft:
     number, index = properties.get("object_id"), properties.get("plane_index")
     score, source = properties.get("score"), properties.get("source")
     class_name, colour = _class(properties.get("classification"))
-    draft = _Draft(
+    draft = Draft(
         [] if geometry is None else list(_rings(geometry)),
         place,
         None if index is None else index.wholes(),
@@ -249,7 +194,7 @@ def _draft(feature: Field) -> _Draft:
         class_name,
         colour,
         None if score is None else score.number(),
-        source.value if source is not None and source.value in _SOURCES else "",
+        source.value if source is not None and source.value in SOURCES else "",
         {} if number is None else _attributes(properties),
     )
     if number is None:
@@ -309,7 +254,7 @@ def _attributes(properties: Field) -> dict[str, Any]:
     return dict(item.value)
 
 
-def _take_over(draft: _Draft, properties: Field) -> None:
+def _take_over(draft: Draft, properties: Field) -> None:
     """What another program knows of an object."""
     found: dict[str, Any] = {}
     measured = properties.get("measurements")

@@ -47,7 +47,7 @@ def filled(drawn: Sequence[Sequence[NDArray[np.floating]]], shape: tuple[int, in
         low, high = _extent(rings)
         if (high <= 0).any() or (low >= (shape[1], shape[0])).any():
             raise FormatError(
-                f"an object lies outside of an image of {shape[0]} x {shape[1]} pixels: give the shape of its own."
+                f"an object lies outside of an image of {shape[0]} x {shape[1]} pixels: give its own shape."
             )
         yield fill(rings, shape)
 
