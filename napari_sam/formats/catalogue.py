@@ -11,7 +11,7 @@ from typing import Any
 from napari_sam.annotation.annotation import Annotation
 from napari_sam.annotation.state import Snapshot
 from napari_sam.errors import FormatError, FormatWarning
-from napari_sam.formats import annotation_file, coco, geojson, sa1b, yolo
+from napari_sam.formats import annotation_file, coco, geojson, imagej_roi, sa1b, yolo
 from napari_sam.formats.format import Feature, Format, losses
 from napari_sam.formats.replacing import replacing
 from napari_sam.formats.segmentation import Segmentation
@@ -28,6 +28,7 @@ FORMATS: dict[str, Format] = {
         yolo.FORMAT,
         yolo.FOLDER,
         geojson.FORMAT,
+        imagej_roi.FORMAT,
     )
 }
 """By name. Where several have the same suffix, the first that recognises a file reads it."""
