@@ -302,7 +302,22 @@ OWN: dict[str, Any] = {
             },
         }
     ],
-    "annotations": [{"id": 1, "object_id": 8, "image_id": 1, "segmentation": [[0, 0, 2, 0, 2, 2]]}],
+    "categories": [{"id": 3, "name": "object", "no_class": True}],
+    "annotations": [
+        {
+            "id": 1,
+            "object_id": 8,
+            "image_id": 1,
+            "category_id": 3,
+            "segmentation": [[0, 0, 2, 0, 2, 2]],
+            "source": "clicked",
+            "score": 0.5,
+            "predicted_iou": 0.25,
+            "stability_score": 1,
+            "point_coords": [[1, 1]],
+            "attributes": {"a": 1},
+        }
+    ],
 }
 
 
@@ -435,7 +450,8 @@ def damaged(draw: st.DrawFn) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::napari_sam.errors.FormatWarning")
-@settings(max_examples=150)
+@settings(max_examples=200)
+@example(root=OWN | {"annotations": [OWN["annotations"][0] | {"source": []}]})
 @given(root=damaged())
 def test_damaged_files_are_read_or_told(place: Path, root: Any) -> None:
     stored(place, root)

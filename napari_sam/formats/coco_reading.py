@@ -19,7 +19,7 @@ from napari_sam.formats.segmentation import Index, Item, Segmentation
 from napari_sam.formats.telling import naming, tell_left_out
 from napari_sam.inference.mask import Mask
 
-__all__ = ["FLAT", "OWN", "SOURCES", "finite", "members_of_sam", "read_coco"]
+__all__ = ["FLAT", "OWN", "members_of_sam", "read_coco"]
 
 OWN = "napari_sam"
 """The member of an image's entry that says which plane of which image it is."""
@@ -27,7 +27,7 @@ OWN = "napari_sam"
 FLAT = ("stability_score", "point_coords", "crop_box")
 """Attributes that are members of their own, as Segment Anything names them."""
 
-SOURCES = frozenset(source.value for source in Source)
+_SOURCES = tuple(source.value for source in Source)
 
 # Stacks are larger than memory now and then, but not by this much.
 _LARGEST_STACK = 2**44
@@ -211,7 +211,7 @@ def _draft(entry: Field, names: dict[int, str], place: _Place) -> _Draft:
         None if number is None else number.whole(-GREATEST_ID, GREATEST_ID) or None,
         "" if category is None else names[category.whole()],
         score,
-        source.value if source is not None and source.value in SOURCES else "",
+        source.value if source is not None and source.value in _SOURCES else "",
         attributes,
     )
 
@@ -241,12 +241,12 @@ def members_of_sam(entry: Field) -> tuple[float | None, dict[str, Any]]:
     crowd = entry.get("iscrowd")
     if crowd is not None and crowd.value in (1, True):
         attributes["iscrowd"] = 1
-    if attributes and not finite(attributes):
+    if attributes and not _finite(attributes):
         entry.fail("numbers that are not finite")
     return score, attributes
 
 
-def finite(value: Any) -> bool:
+def _finite(value: Any) -> bool:
     """Whether JSON can hold something, as it holds neither NaN nor infinity."""
     try:
         json.dumps(value, allow_nan=False)
