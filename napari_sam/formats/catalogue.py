@@ -11,7 +11,18 @@ from typing import Any
 from napari_sam.annotation.annotation import Annotation
 from napari_sam.annotation.state import Snapshot
 from napari_sam.errors import FormatError, FormatWarning
-from napari_sam.formats import annotation_file, coco, geojson, imagej_roi, sa1b, yolo
+from napari_sam.formats import (
+    annotation_file,
+    coco,
+    ctc,
+    geojson,
+    imagej_roi,
+    label_arrays,
+    label_tiff,
+    ome_zarr,
+    sa1b,
+    yolo,
+)
 from napari_sam.formats.format import Feature, Format, losses
 from napari_sam.formats.replacing import replacing
 from napari_sam.formats.segmentation import Segmentation
@@ -29,6 +40,14 @@ FORMATS: dict[str, Format] = {
         yolo.FOLDER,
         geojson.FORMAT,
         imagej_roi.FORMAT,
+        label_tiff.TIFF,
+        label_tiff.OME_TIFF,
+        label_arrays.PNG,
+        label_arrays.NPY,
+        label_arrays.NPZ,
+        ome_zarr.OME_ZARR,
+        ome_zarr.OME_ZARR_04,
+        ctc.FORMAT,
     )
 }
 """By name. Where several have the same suffix, the first that recognises a file reads it."""
