@@ -28,7 +28,8 @@ def label_type(found: Segmentation) -> np.dtype[Any]:
     """The smallest type of whole numbers that holds all ids and 0; signed if there are ids below 0."""
     ids = [0, *(item.id for item in found.items)]
     low, high = min(ids), max(ids)
-    return np.min_scalar_type(high if low >= 0 else min(low, -high - 1))
+    kind = np.min_scalar_type(high if low >= 0 else min(low, -high - 1))
+    return np.dtype(kind.str)  # of C's two types of 64 bits, the one that Zarr knows
 
 
 def label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
