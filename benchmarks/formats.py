@@ -47,7 +47,7 @@ def main(
     result: dict[str, dict[str, float]] = {}
     warnings.simplefilter("ignore", FormatWarning)
     with tempfile.TemporaryDirectory() as folder:
-        for name in names or ["coco", "coco-polygons", "sa1b", "yolo", "geojson"]:
+        for name in names or ["coco", "coco-polygons", "sa1b", "yolo", "geojson", "imagej-roi"]:
             path = Path(folder) / f"objects{FORMATS[name].suffixes[0]}"
             clocks = [(time.perf_counter(), time.process_time())]
             write(path, found, name, overwrite=True)

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from napari_sam.errors import FormatError
 from napari_sam.formats.outlines import outlines
-from napari_sam.formats.polygons import box_of, fill
+from napari_sam.formats.polygons import box_of, crossings_of, fill, fill_all, measured
 from napari_sam.inference.mask import Mask
 
 PICTURES = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
@@ -199,3 +199,22 @@ def test_no_memory_is_taken_for_what_is_outside_of_the_image(monkeypatch: pytest
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+@given(st.lists(PICTURES, max_size=6), st.integers(1, 60), st.integers(1, 200))
+def test_many_are_filled_at_once_as_one_by_one(
+    drawn: list[NDArray[np.bool_]], vertices: int, pixels: int
+) -> None:
+    masks = [Mask((n, n), bits, ROOM) for n, bits in enumerate(drawn)]
+    rings = [[ring for shell, holes in parts for ring in (shell, *holes)] for parts in outlines(masks)]
+    outside = np.array([(50.0, 1.0), (60.0, 1.0), (50.0, 9.0)])
+    with pytest.MonkeyPatch.context() as patch:  # so that there are several groups
+        patch.setattr("napari_sam.formats.polygons._VERTICES", vertices)
+        patch.setattr("napari_sam.formats.polygons._PIXELS", pixels)
+        found = list(fill_all([[outside], *rings], ROOM))
+        boxes, crossings = measured(rings, ROOM)
+    assert found == [Mask.empty(ROOM), *masks]
+    assert boxes.tolist() == [list(box_of(one, ROOM)) for one in rings]
+    assert crossings.tolist() == [crossings_of(one, ROOM) for one in rings]
+    edges = [np.abs(np.diff(one.to_array().astype(int), prepend=0, append=0)).sum() for one in masks]
+    assert crossings.tolist() == edges

@@ -143,7 +143,7 @@ def _read(path: Path, shape: tuple[int, ...] | None) -> list[Segmentation]:
                 without_area += 1
         image = _image(root, drafts, shape)
         rings = [draft.rings for draft in drafts]
-        masks = list(filled(rings, (image.shape[-2], image.shape[-1])))
+        masks = filled(rings, (image.shape[-2], image.shape[-1]))
         kept = [(draft, mask) for draft, mask in zip(drafts, masks, strict=True) if not mask.is_empty]
         found = segmentation_of(image, kept)
     tell_left_out(path, without_area, "they are no polygons")

@@ -197,7 +197,7 @@ def _read(path: Path, shape: tuple[int, ...] | None) -> list[Segmentation]:
             image = guessed_image(
                 [draft.place for draft in drafts], reach([draft.rings for draft in drafts]), shape
             )
-        masks = list(filled([draft.rings for draft in drafts], (image.shape[-2], image.shape[-1])))
+        masks = filled([draft.rings for draft in drafts], (image.shape[-2], image.shape[-1]))
         kept = [(draft, mask) for draft, mask in zip(drafts, masks, strict=True) if not mask.is_empty]
         found = segmentation_of(image, kept)
     tell_left_out(path, without_area, "they are no regions with an area")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import FormatError
 from napari_sam.formats.json_files import LARGEST
-from napari_sam.formats.polygons import box_of, crossings_of, fill
+from napari_sam.formats.polygons import fill_all, measured
 from napari_sam.inference.mask import Mask
 
 __all__ = ["filled", "reach"]
@@ -19,7 +19,7 @@ _BYTES_PER_PIXEL = 2
 _MOST_CROSSINGS = 2**28
 
 
-def filled(drawn: Sequence[Sequence[NDArray[np.floating]]], shape: tuple[int, int]) -> Iterator[Mask]:
+def filled(drawn: Sequence[Sequence[NDArray[np.floating]]], shape: tuple[int, int]) -> list[Mask]:
     """The mask of each object; empty where it holds no centre of a pixel.
 
     Parameters
@@ -34,22 +34,19 @@ def filled(drawn: Sequence[Sequence[NDArray[np.floating]]], shape: tuple[int, in
     FormatError
         If they would take more than 1 GiB or far too long together, or an object lies outside of the image.
     """
-    needed = crossings = 0
-    for rings in drawn:
-        crossings += crossings_of(rings, shape)
-        if crossings > _MOST_CROSSINGS:
-            raise FormatError("its outlines go up and down too often: simplify them.")
-        top, left, bottom, right = box_of(rings, shape)
-        needed += _BYTES_PER_PIXEL * (bottom - top) * (right - left)
-        if needed > LARGEST:
-            raise FormatError(f"its objects would take more than {LARGEST >> 30} GiB of memory: split it.")
+    boxes, crossings = measured(drawn, shape)
+    pixels = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1, dtype=np.float64).sum()
+    if pixels * _BYTES_PER_PIXEL > LARGEST:
+        raise FormatError(f"its objects would take more than {LARGEST >> 30} GiB of memory: split it.")
+    if crossings.sum(dtype=np.float64) > _MOST_CROSSINGS:
+        raise FormatError("its outlines go up and down too often: simplify them.")
     for rings in drawn:
         low, high = _extent(rings)
         if (high <= 0).any() or (low >= (shape[1], shape[0])).any():
             raise FormatError(
                 f"an object lies outside of an image of {shape[0]} x {shape[1]} pixels: give its own shape."
             )
-        yield fill(rings, shape)
+    return list(fill_all(drawn, shape))
 
 
 def reach(drawn: Sequence[Sequence[NDArray[np.floating]]]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,13 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sam.errors import FormatError
 from napari_sam.inference.mask import Mask
 
-__all__ = ["box_of", "crossings_of", "fill"]
+__all__ = ["box_of", "crossings_of", "fill", "fill_all", "measured"]
 
 _CROSSINGS = 2**20
 """Of edges with rows of pixels, that are held at once."""
 
 _MOST_CROSSINGS = 2**28
-"""Of one call: some ten seconds."""
+"""Of objects that are filled at once: some ten seconds."""
+
+_PIXELS = 2**22
+"""In the boxes of objects that are filled at once, unless one has more."""
+
+_VERTICES = 2**17
+"""Of objects that are filled at once, unless one has more."""
 
 _FAR = 1e150
 """What is further away counts as being there: products of such coordinates are still numbers."""
@@ -59,19 +66,31 @@ def fill(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> Mask:
            [1, 0, 1, 0],
            [1, 1, 1, 0]])
     """
-    begin, end = _edges(rings)
-    top, left, bottom, right = _box(begin, shape)
-    if top >= bottom or left >= right:
-        return Mask.empty(shape)
-    # One column more takes what is on the right of the box.
-    toggles = np.zeros((bottom - top, right - left + 1), dtype=np.uint8)
-    for rows, columns in _crossings(begin, end, top, bottom):
-        across = (columns - left).clip(0, right - left).astype(np.intp)
-        np.add.at(toggles.reshape(-1), (rows - top) * toggles.shape[1] + across, 1)
-    # What is odd stays odd modulo 256.
-    np.add.accumulate(toggles, axis=1, out=toggles)
-    toggles &= 1
-    return Mask((top, left), toggles[:, :-1].astype(bool), shape)
+    (mask,) = fill_all([rings], shape)
+    return mask
+
+
+def fill_all(drawn: Sequence[Sequence[ArrayLike]], shape: tuple[int, int]) -> Iterator[Mask]:
+    """:func:`fill` for many objects, which is faster than one by one.
+
+    Parameters
+    ----------
+    drawn : sequence of sequence of array_like
+        The rings of each object.
+    shape : tuple of int
+        Height and width of the image, in pixels.
+
+    Yields
+    ------
+    Mask
+
+    Raises
+    ------
+    FormatError
+        As :func:`fill`.
+    """
+    for group in _groups(drawn):
+        yield from _filled(group, shape)
 
 
 def box_of(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -97,8 +116,9 @@ def box_of(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> tuple[int, int
     >>> box_of([[(-5, 0.6), (2.2, 0.6), (2.2, 3)]], (10, 10))
     (1, 0, 3, 2)
     """
-    begin, _ = _edges(rings)
-    return _box(begin, shape)
+    boxes, _ = measured([rings], shape)
+    top, left, bottom, right = boxes[0].tolist()
+    return top, left, bottom, right
 
 
 def crossings_of(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> int:
@@ -119,54 +139,140 @@ def crossings_of(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> int:
     >>> crossings_of([[(0, 0), (8, 0), (8, 3), (0, 3)]], (10, 10))
     6
     """
-    begin, end = _edges(rings)
-    first, last = (np.ceil(one[:, 1] - 0.5).clip(0, shape[0]) for one in (begin, end))
-    return int(np.abs(last - first).sum())
+    _, crossings = measured([rings], shape)
+    return int(crossings[0])
 
 
-def _edges(rings: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the edges of all rings begin and end."""
-    found = [np.asarray(ring) for ring in rings]
-    for ring in found:
-        if ring.ndim != 2 or ring.shape[1] != 2 or ring.dtype.kind not in "iuf":
-            raise FormatError(
-                f"A polygon is a list of points (x, y), not {ring.dtype} of the shape {ring.shape}."
-            )
-    begin = np.concatenate([np.empty((0, 2)), *found], dtype=np.float64)
+def measured(
+    drawn: Sequence[Sequence[ArrayLike]], shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """:func:`box_of` and :func:`crossings_of` for many objects.
+
+    Parameters
+    ----------
+    drawn, shape
+        As for :func:`fill_all`.
+
+    Returns
+    -------
+    boxes : ndarray, shape (N, 4), int
+    crossings : ndarray, shape (N,), int64
+
+    Raises
+    ------
+    FormatError
+        As :func:`fill`.
+    """
+    boxes, crossings = [np.zeros((0, 4), dtype=np.intp)], [np.zeros(0, dtype=np.int64)]
+    for group in _groups(drawn):
+        begin, end, counts = _edges(group)
+        boxes.append(_boxes(begin, counts, shape))
+        first, last = (np.ceil(one[:, 1] - 0.5).clip(0, shape[0]) for one in (begin, end))
+        owner = np.repeat(np.arange(len(group)), counts)
+        crossings.append(np.bincount(owner, np.abs(last - first), len(group)).astype(np.int64))
+    return np.concatenate(boxes), np.concatenate(crossings)
+
+
+def _groups(drawn: Sequence[Sequence[ArrayLike]]) -> Iterator[list[list[NDArray[Any]]]]:
+    """The rings of objects, checked, as many objects at once as memory is meant for."""
+    group: list[list[NDArray[Any]]] = []
+    vertices = 0
+    for one in drawn:
+        rings = [np.asarray(ring) for ring in one]
+        for ring in rings:
+            if ring.ndim != 2 or ring.shape[1] != 2 or ring.dtype.kind not in "iuf":
+                raise FormatError(
+                    f"A polygon is a list of points (x, y), not {ring.dtype} of the shape {ring.shape}."
+                )
+        more = sum(map(len, rings))
+        if group and vertices + more > _VERTICES:
+            yield group
+            group, vertices = [], 0
+        group.append(rings)
+        vertices += more
+    if group:
+        yield group
+
+
+def _filled(group: Sequence[Sequence[NDArray[Any]]], shape: tuple[int, int]) -> Iterator[Mask]:
+    """The masks of objects whose edges are few enough."""
+    begin, end, counts = _edges(group)
+    boxes = _boxes(begin, counts, shape)
+    top, left, bottom, right = boxes.T
+    # One column more takes what is on the right of the box. Every row has an even number of toggles.
+    widths = right - left + 1
+    stops = np.cumsum((bottom - top) * widths)
+    if len(group) > 1 and stops[-1] > _PIXELS:
+        half = len(group) // 2
+        yield from _filled(group[:half], shape)
+        yield from _filled(group[half:], shape)
+        return
+    owner = np.repeat(np.arange(len(group)), counts)
+    starts = np.append(0, stops[:-1])
+    toggles = np.zeros(stops[-1], dtype=np.uint8)
+    for edges, rows, columns in _crossings(begin, end, top[owner], bottom[owner]):
+        each = owner[edges]
+        across = (columns - left[each]).clip(0, widths[each] - 1).astype(np.intp)
+        np.add.at(toggles, starts[each] + (rows - top[each]) * widths[each] + across, 1)
+    # What is odd stays odd modulo 256.
+    np.add.accumulate(toggles, out=toggles, dtype=np.uint8)
+    toggles &= 1
+    for start, stop, (y, x, _, _), width in zip(
+        starts.tolist(), stops.tolist(), boxes.tolist(), widths.tolist(), strict=True
+    ):
+        bits = toggles[start:stop].reshape(-1, width)[:, :-1]
+        yield Mask((y, x), bits.astype(bool), shape) if bits.size else Mask.empty(shape)
+
+
+def _edges(
+    group: Sequence[Sequence[NDArray[Any]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Where the edges of all rings begin and end, and how many each object has."""
+    rings = [ring for one in group for ring in one]
+    begin = np.concatenate([np.empty((0, 2)), *rings], dtype=np.float64)
     if not np.isfinite(begin).all():
         raise FormatError("The corners of a polygon are finite numbers.")
     begin = begin.clip(-_FAR, _FAR)
-    stops = np.cumsum([len(ring) for ring in found if len(ring)], dtype=np.intp)
+    stops = np.cumsum([len(ring) for ring in rings if len(ring)], dtype=np.intp)
     following = np.arange(1, len(begin) + 1)
     following[stops - 1] = np.append(0, stops[:-1])[: len(stops)]
-    return begin, begin[following]
+    counts = np.array([sum(map(len, one)) for one in group], dtype=np.intp)
+    return begin, begin[following], counts
 
 
-def _box(vertices: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The pixels whose centres are between the least and the greatest coordinates."""
-    if not len(vertices):
-        return 0, 0, 0, 0
-    sides = shape[1], shape[0]
-    left, top = np.ceil(vertices.min(axis=0) - 0.5).clip(0, sides).astype(np.intp).tolist()
-    right, bottom = np.ceil(vertices.max(axis=0) - 0.5).clip(0, sides).astype(np.intp).tolist()
-    return top, left, bottom, right
+def _boxes(
+    vertices: NDArray[np.float64], counts: NDArray[np.intp], shape: tuple[int, int]
+) -> NDArray[np.intp]:
+    """The pixels whose centres are between the least and the greatest coordinates of each object."""
+    boxes = np.zeros((len(counts), 4), dtype=np.intp)
+    drawn = np.flatnonzero(counts)
+    if len(drawn):
+        starts = (np.cumsum(counts) - counts)[drawn]
+        sides = shape[1], shape[0]
+        ends = [np.ceil(one.reduceat(vertices, starts) - 0.5) for one in (np.minimum, np.maximum)]
+        first, last = (one.clip(0, sides).astype(np.intp)[:, ::-1] for one in ends)
+        boxes[drawn] = np.concatenate([first, np.maximum(first, last)], axis=1)
+    return boxes
 
 
 def _crossings(
-    begin: NDArray[np.float64], end: NDArray[np.float64], top: int, bottom: int
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-    """Where edges cross the middles of rows from top to bottom: rows, and the first columns on the right."""
+    begin: NDArray[np.float64],
+    end: NDArray[np.float64],
+    top: NDArray[np.intp],
+    bottom: NDArray[np.intp],
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
+    """Where edges cross the middles of rows, from top to bottom: edge, row, and first column on the right."""
     # Always from the upper end: then an edge crosses at the same places whichever way it is drawn.
     downward = (begin[:, 1] <= end[:, 1])[:, None]
     begin, end = np.where(downward, begin, end), np.where(downward, end, begin)
     first = np.ceil(begin[:, 1] - 0.5).clip(top, bottom).astype(np.intp)
     counts = np.ceil(end[:, 1] - 0.5).clip(top, bottom).astype(np.intp) - first
-    crossing = np.flatnonzero(counts)
-    begin, end, first, counts = begin[crossing], end[crossing], first[crossing], counts[crossing]
+    edges = np.flatnonzero(counts)
+    begin, end, first, counts = begin[edges], end[edges], first[edges], counts[edges]
     slopes = (end[:, 0] - begin[:, 0]) / (end[:, 1] - begin[:, 1])
     total = np.cumsum(counts)
     if len(total) and total[-1] > _MOST_CROSSINGS:
-        raise FormatError("A polygon goes up and down too often: simplify it.")
+        raise FormatError("Polygons go up and down too often: simplify them.")
     start = 0
     while start < len(counts):
         done = total[start] - counts[start]
@@ -174,5 +280,5 @@ def _crossings(
         edge = np.repeat(np.arange(start, stop), counts[start:stop])
         rows = first[edge] + np.arange(len(edge)) - (total[edge] - counts[edge] - done)
         x = begin[edge, 0] + (rows + 0.5 - begin[edge, 1]) * slopes[edge]
-        yield rows, np.ceil(x - 0.5)
+        yield edges[edge], rows, np.ceil(x - 0.5)
         start = stop
