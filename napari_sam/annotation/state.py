@@ -6,13 +6,17 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from napari_sam.annotation.history import Change
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import ObjectClass, SamObject
 from napari_sam.annotation.territory import Box, Territory
 from napari_sam.inference.mask import box_around
+
+if TYPE_CHECKING:
+    from napari_sam.inference.candidates import MaskCandidates
 
 __all__ = ["Changes", "Key", "Snapshot", "State"]
 
@@ -65,6 +69,8 @@ class Snapshot:
     next_id, next_uid : int
         What the next new object gets.
     classes : tuple of ObjectClass
+    candidates : mapping of Plane to MaskCandidates
+        What automatic runs found, on the planes where it is kept.
     """
 
     shape: tuple[int, ...]
@@ -74,6 +80,7 @@ class Snapshot:
     next_id: int = 1
     next_uid: int = 1
     classes: tuple[ObjectClass, ...] = ()
+    candidates: Mapping[Plane, MaskCandidates] = field(default_factory=dict)
 
 
 class State:
@@ -95,6 +102,8 @@ class State:
             Key.CLASSES: snapshot.classes,
         }
         self.next_uid = snapshot.next_uid
+        # Replaced as a whole, so that snapshots can have it, too.
+        self.candidates: Mapping[Plane, MaskCandidates] = MappingProxyType(dict(snapshot.candidates))
         self._by_id: dict[int, int] = {}
         self.changes = Changes()
         for item in snapshot.objects:
@@ -112,7 +121,13 @@ class State:
             next_id=self.values[Key.NEXT_ID],
             next_uid=self.next_uid,
             classes=self.values[Key.CLASSES],
+            candidates=self.candidates,
         )
+
+    def keep(self, plane: Plane, found: MaskCandidates | None) -> None:
+        """Keep what an automatic run found on a plane, or forget it."""
+        others = {on: one for on, one in self.candidates.items() if on != plane}
+        self.candidates = MappingProxyType(others if found is None else {**others, plane: found})
 
     def with_id(self, number: int) -> SamObject | None:
         """The object with this value in the Labels layer."""

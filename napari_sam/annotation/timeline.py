@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,6 +16,9 @@ from napari_sam.annotation.records import ObjectClass, SamObject
 from napari_sam.annotation.state import Changes, Key, Snapshot, State
 from napari_sam.annotation.territory import Box, Territory
 from napari_sam.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from napari_sam.inference.candidates import MaskCandidates
 
 __all__ = ["Timeline", "named"]
 
@@ -35,6 +38,8 @@ class Timeline:
 
     changed = Signal(Changes)
     """After each command, undo and redo."""
+    candidates_changed = Signal(Plane)
+    """After what an automatic run found on a plane was kept, replaced or forgotten."""
 
     def __init__(
         self, shape: Sequence[int], first_id: int = 1, *, history_bytes: int = HISTORY_BYTES
@@ -187,6 +192,57 @@ class Timeline:
             for plane, mask in item.masks.items():
                 result[plane.slices][mask.slices][mask.bits] = self._value(item, classes)
         return result
+
+    # What automatic runs found
+
+    @property
+    def candidates(self) -> Mapping[Plane, MaskCandidates]:
+        """What automatic runs found, on the planes where it is kept; cannot be changed."""
+        return self._state.candidates
+
+    def keep_candidates(self, plane: Plane, found: MaskCandidates | None) -> None:
+        """Keep what an automatic run found on a plane, so that it can be filtered again without the model.
+
+        It is saved with the document, but no part of its history: it is what a model found, nothing that a
+        user decided. Objects that were made of it stay whatever becomes of it.
+
+        Parameters
+        ----------
+        plane : Plane
+        found : MaskCandidates or None
+            All that was found, as it was before it was filtered. None: forget it.
+
+        Raises
+        ------
+        AnnotationError
+            If the image has no such plane, or its size is another.
+
+        Examples
+        --------
+        >>> from napari_sam.inference.candidates import MaskCandidates
+        >>> from napari_sam.inference.mask import Mask
+        >>> square = Mask((2, 2), np.ones((4, 4), dtype=bool), (8, 9))
+        >>> found = MaskCandidates.of([square], [0.9], [1], [(3, 3)], [(0, 0, 9, 8)], (8, 9))
+        >>> document, plane = Timeline((5, 8, 9)), Plane((2, None, None))
+        >>> document.keep_candidates(plane, found)
+        >>> document.candidates
+        mappingproxy({Plane(index=(2, None, None)): <MaskCandidates: 1 masks of 8 x 9 pixels, 130 bytes>})
+        >>> document.undo_text
+        ''
+        """
+        shape = self.shape
+        if plane.ndim != len(shape) or any(
+            at is not None and not 0 <= at < length for at, length in zip(plane.index, shape, strict=True)
+        ):
+            raise AnnotationError(f"An image of shape {shape} has no plane {plane}: choose one that it has.")
+        if found is not None and found.shape != plane.size_in(shape):
+            raise AnnotationError(
+                f"Masks of {found.shape[0]} x {found.shape[1]} pixels are not of plane {plane} of an image of shape "
+                f"{shape}: keep those that were found on it."
+            )
+        if found is not self.candidates.get(plane):
+            self._state.keep(plane, found)
+            self.candidates_changed.emit(plane)
 
     # The history
 
