@@ -193,11 +193,11 @@ def _seen(sieve: Sieve, painted: Painted) -> list[Mask]:
 
 def _in_order(planes: Iterable[Plane]) -> Iterator[tuple[Plane, bool]]:
     """Planes along their last index, and whether each is the neighbour of the one before."""
-    before: tuple[object, ...] = ()
-    placed = {(plane.axes, *(i for i in plane.index if i is not None)): plane for plane in planes}
+    placed = {(plane.axes, tuple(i for i in plane.index if i is not None)): plane for plane in planes}
+    before = None
     for place, plane in sorted(placed.items(), key=lambda one: one[0]):
-        axes, *at = place
-        yield plane, bool(at) and before == (axes, *at[:-1], at[-1] - 1)
+        axes, at = place
+        yield plane, bool(at) and before == (axes, (*at[:-1], at[-1] - 1))
         before = place
 
 

@@ -223,12 +223,10 @@ class Timeline:
         >>> from napari_sam.inference.mask import Mask
         >>> square = Mask((2, 2), np.ones((4, 4), dtype=bool), (8, 9))
         >>> found = MaskCandidates.of([square], [0.9], [1], [(3, 3)], [(0, 0, 9, 8)], (8, 9))
-        >>> document, plane = Timeline((5, 8, 9)), Plane((2, None, None))
-        >>> document.keep_candidates(plane, found)
-        >>> document.candidates
-        mappingproxy({Plane(index=(2, None, None)): <MaskCandidates: 1 masks of 8 x 9 pixels, 130 bytes>})
-        >>> document.undo_text
-        ''
+        >>> document = Timeline((5, 8, 9))
+        >>> document.keep_candidates(Plane((2, None, None)), found)
+        >>> [(str(plane), len(one)) for plane, one in document.candidates.items()], document.undo_text
+        ([('[2, :, :]', 1)], '')
         """
         shape = self.shape
         if plane.ndim != len(shape) or any(
@@ -236,10 +234,8 @@ class Timeline:
         ):
             raise AnnotationError(f"An image of shape {shape} has no plane {plane}: choose one that it has.")
         if found is not None and found.shape != plane.size_in(shape):
-            raise AnnotationError(
-                f"Masks of {found.shape[0]} x {found.shape[1]} pixels are not of plane {plane} of an image of shape "
-                f"{shape}: keep those that were found on it."
-            )
+            size = "Masks of {} x {} pixels".format(*found.shape)
+            raise AnnotationError(f"{size} are not of plane {plane}: keep those that were found on it.")
         if found is not self.candidates.get(plane):
             self._state.keep(plane, found)
             self.candidates_changed.emit(plane)

@@ -147,7 +147,7 @@ def _assigned(
     pair[row, column] = np.arange(len(first))
     gain = np.zeros(pair.shape)
     gain[row, column] = iou
-    found = pair[linear_sum_assignment(gain, maximize=True)]
+    found: NDArray[np.intp] = pair[linear_sum_assignment(gain, maximize=True)]
     return found[found >= 0]
 
 
