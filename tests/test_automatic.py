@@ -20,7 +20,9 @@ from napari_sam.demo import CLICKS
 from napari_sam.errors import Cancelled, ImageError, PromptError
 from napari_sam.inference.automatic import SamAutomaticMaskGenerator, thresholds_of
 from napari_sam.inference.candidates import MaskCandidates
+from napari_sam.inference.engine import encode
 from napari_sam.inference.grids import crops, point_grid
+from napari_sam.inference.image import as_rgb
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.regions import without_small_regions
 from napari_sam.inference.rle import coco_rle, run_lengths
@@ -128,14 +130,63 @@ def test_memory_is_bounded_by_the_best(nano: PromptableModel, found: MaskCandida
     assert len(best & set(few.predicted_iou.tolist())) > 0.9 * len(best)
 
 
+def test_the_centres_of_coins_are_enough(nano: PromptableModel) -> None:
+    told: list[tuple[int, int]] = []
+    generator = SamAutomaticMaskGenerator(nano, prompts="centres", points_per_batch=8)
+    found = generator.candidates(PART, progress=lambda *now: told.append(now))
+    points = np.unique(found.points, axis=0)
+    assert len(points) < 60  # of a grid, there are 1024
+    masks = [
+        generator.filtered(found).mask(index).to_array() for index in range(len(generator.filtered(found)))
+    ]
+    clicks = [(x, y - 150) for x, y in CLICKS if y > 190 and x < 190]
+    for x, y in clicks:
+        assert sum(mask[y, x] and 700 < mask.sum() < 3000 for mask in masks) == 1
+    assert told[0] == (0, 1)
+    assert [done for done, _ in told] == [0, *range(len(told) - 1)]
+    assert told[-1] == (len(told) - 2, len(told) - 2)
+
+
+def test_centres_in_crops_and_on_a_region(nano: PromptableModel) -> None:
+    region = Mask((0, 0), np.ones((70, 100), dtype=bool), PART.shape)
+    told: list[tuple[int, int]] = []
+    generator = SamAutomaticMaskGenerator(nano, prompts="centres", crop_n_layers=1)
+    found = generator.candidates(PART, region=region, progress=lambda *now: told.append(now))
+    assert len(found)
+    assert region.to_array()[tuple(np.rint(found.points[:, ::-1]).astype(int).T)].all()
+    # One crop of four has nothing in common with the region, or three: they take no batch.
+    assert told[-1][0] == told[-1][1]
+    assert len(np.unique(found.crop_boxes, axis=0)) > 1
+
+
+def test_an_embedding_is_not_computed_twice(nano: PromptableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    for prompts in ("grid", "centres"):
+        generator = SamAutomaticMaskGenerator(nano, 3, prompts=prompts)
+        expected = generator.candidates(PART)
+        embedding = encode(nano, as_rgb(PART))
+        with monkeypatch.context() as patched:
+            patched.setattr(type(nano), "encode", None)
+            assert generator.candidates(PART, embedding=embedding) == expected
+
+
+def test_only_models_that_find_centres_are_asked_for_them() -> None:
+    with pytest.raises(PromptError, match="finds no centres"):
+        SamAutomaticMaskGenerator(build_sam("vit_t"), prompts="centres")
+
+
+@pytest.mark.parametrize("prompts", ["grid", "centres"])
 @pytest.mark.parametrize(
     "image",
     [np.zeros((40, 50), np.uint8), np.full((40, 50, 3), 255, np.uint8), np.ones((1, 1)), np.ones((1, 70))],
     ids=["black", "white", "pixel", "row"],
 )
 @pytest.mark.parametrize("layers", [0, 1])
-def test_images_without_anything_in_them(nano: PromptableModel, image: np.ndarray, layers: int) -> None:
-    generator = SamAutomaticMaskGenerator(nano, 2, crop_n_layers=layers, min_mask_region_area=5)
+def test_images_without_anything_in_them(
+    nano: PromptableModel, image: np.ndarray, layers: int, prompts: str
+) -> None:
+    generator = SamAutomaticMaskGenerator(
+        nano, 2, crop_n_layers=layers, min_mask_region_area=5, prompts=prompts
+    )
     for record in generator.generate(image):
         assert record["segmentation"].shape == image.shape[:2]
         assert record["area"] > 0
@@ -174,6 +225,7 @@ def test_defaults_are_those_of_the_family(nano: PromptableModel) -> None:
         {"crop_overlap_ratio": 1},
         {"stability_score_offset": -1},
         {"output_mode": "polygons"},
+        {"prompts": "polygons"},
     ],
     ids=str,
 )

@@ -209,3 +209,21 @@ def test_auto_is_there() -> None:
     assert str(pick_device("auto")) == available_devices()[0]
     assert load_model(device="cpu").device == torch.device("cpu")
     assert "nano" in available_models()
+
+
+def test_the_centres_of_disks_of_any_size_are_found(nano: PromptableModel, disks: torch.Tensor) -> None:
+    centres = nano.centres(nano.encode(disks))
+    assert centres.shape[1] == 2
+    assert centres.dtype == torch.float32
+    for row, column, radius in ((100, 100, 5), (100, 300, 20), (350, 600, 100), (600, 150, 40)):
+        apart = (centres - torch.tensor([column, row])).norm(dim=1)
+        assert apart.min() < 2 + radius / 8
+    assert len(centres) < 40
+
+
+def test_centres_are_on_the_plane(nano: PromptableModel) -> None:
+    noise = torch.rand(3, 37, 70, generator=torch.Generator().manual_seed(0))
+    centres = nano.centres(nano.encode(noise))
+    assert ((centres >= 0) & (centres <= torch.tensor([69.0, 36.0]))).all()
+    with pytest.raises(NotImplementedError):
+        PromptableModel.centres(nano, nano.encode(noise))

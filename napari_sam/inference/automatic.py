@@ -19,11 +19,11 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.regions import without_small_regions
 from napari_sam.inference.rle import coco_rle, run_lengths
 from napari_sam.inference.suppression import best_of_overlapping
-from napari_sam.models.base import PromptableModel
+from napari_sam.models.base import Embedding, PromptableModel
 from napari_sam.models.nano import Nano
 from napari_sam.models.sam2 import Sam2
 
-__all__ = ["OUTPUT_MODES", "SamAutomaticMaskGenerator", "Thresholds", "thresholds_of"]
+__all__ = ["OUTPUT_MODES", "PROMPTS", "SamAutomaticMaskGenerator", "Thresholds", "thresholds_of"]
 
 OUTPUT_MODES: dict[str, Callable[[Mask], Any]] = {
     "binary_mask": Mask.to_array,
@@ -31,6 +31,10 @@ OUTPUT_MODES: dict[str, Callable[[Mask], Any]] = {
     "coco_rle": coco_rle,
 }
 """How `generate` returns masks."""
+
+
+PROMPTS = ("grid", "centres")
+"""Where points are prompted."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,10 @@ def thresholds_of(model: PromptableModel) -> Thresholds:
 class SamAutomaticMaskGenerator:
     """Masks of everything in an image.
 
-    Points on a regular grid are prompted one by one; masks with a low predicted IoU, unstable ones and
-    duplicates are dropped. Arguments, their defaults and the records are those of
-    ``segment_anything.SamAutomaticMaskGenerator`` and, for SAM 2, of ``SAM2AutomaticMaskGenerator``.
+    Points on a regular grid are prompted one by one, or those where the model itself sees objects; masks with
+    a low predicted IoU, unstable ones and duplicates are dropped. Arguments, their defaults and the records
+    are those of ``segment_anything.SamAutomaticMaskGenerator`` and, for SAM 2, of
+    ``SAM2AutomaticMaskGenerator``.
 
     Parameters
     ----------
@@ -111,6 +116,9 @@ class SamAutomaticMaskGenerator:
         Each mask is given to the model again, as a mask prompt.
     multimask_output : bool
         Three masks for each point, not one.
+    prompts : {"grid", "centres"}
+        Where the points are: on the grid, or where the model itself sees the centres of objects, which takes
+        far fewer. Only ``nano`` does. The arguments of grids do not count then.
 
     Raises
     ------
@@ -146,6 +154,7 @@ class SamAutomaticMaskGenerator:
         output_mode: str = "binary_mask",
         use_m2m: bool = False,
         multimask_output: bool = True,
+        prompts: str = "grid",
     ) -> None:
         default = thresholds_of(model)
         self.model = model
@@ -178,6 +187,11 @@ class SamAutomaticMaskGenerator:
         self.output_mode = output_mode
         self.use_m2m = use_m2m
         self.multimask_output = multimask_output
+        if prompts not in PROMPTS:
+            raise PromptError(f"There are no prompts {prompts!r}: use one of {', '.join(PROMPTS)}.")
+        if prompts == "centres" and not model.finds_centres:
+            raise PromptError(f"The model {model.name} finds no centres of objects: use a grid of points.")
+        self.prompts = prompts
         self.point_grids = self._grids(points_per_side, point_grids)
 
     def _grids(self, side: int | None, given: Sequence[ArrayLike] | None) -> list[NDArray[np.float64]]:
@@ -262,6 +276,7 @@ class SamAutomaticMaskGenerator:
         progress: Callable[[int, int], object] | None = None,
         cancelled: threading.Event | None = None,
         most_bytes: int = MOST_BYTES,
+        embedding: Embedding | None = None,
     ) -> MaskCandidates:
         """All masks of an image, before thresholds and duplicates: what :meth:`filtered` chooses from.
 
@@ -283,6 +298,8 @@ class SamAutomaticMaskGenerator:
             Set it to stop: within one batch, and while an image is being encoded.
         most_bytes : int
             That the packed bits may take.
+        embedding : Embedding, optional
+            Of this image, looked at so, by this model, if it is there already.
 
         Raises
         ------
@@ -296,7 +313,7 @@ class SamAutomaticMaskGenerator:
         plane = as_rgb(image, contrast_limits=contrast_limits, gamma=gamma)
         look = {"contrast_limits": contrast_limits, "gamma": gamma}
         harvest = self._harvest(plane.shape[:2], most_bytes=most_bytes)
-        return harvest.run(plane, look, region, progress, cancelled)
+        return harvest.run(plane, look, region, progress, cancelled, embedding)
 
     def filtered(self, found: MaskCandidates) -> MaskCandidates:
         """What `generate` returns of candidates: neither bad ones nor duplicates, nor small regions.
@@ -370,7 +387,7 @@ class SamAutomaticMaskGenerator:
         return Harvest(
             self.model,
             crops(shape, self.crop_n_layers, self.crop_overlap_ratio),
-            self.point_grids,
+            self.point_grids if self.prompts == "grid" else None,
             self.points_per_batch,
             self.stability_score_offset,
             self.use_m2m,

@@ -42,8 +42,8 @@ class Harvest:
     model : PromptableModel
     crops : sequence of Crop
         Each is encoded by itself.
-    grids : sequence of ndarray, shape (N, 2), float64
-        Points between 0 and 1, for each layer of crops.
+    grids : sequence of ndarray, shape (N, 2), float64, or None
+        Points between 0 and 1, for each layer of crops; None to prompt where the model itself finds objects.
     batch : int
         Points decoded at once.
     offset : float
@@ -61,7 +61,7 @@ class Harvest:
 
     model: PromptableModel
     crops: Sequence[Crop]
-    grids: Sequence[NDArray[np.float64]]
+    grids: Sequence[NDArray[np.float64]] | None
     batch: int
     offset: float
     again: bool = False
@@ -77,6 +77,7 @@ class Harvest:
         region: Mask | None = None,
         progress: Callable[[int, int], object] | None = None,
         cancelled: threading.Event | None = None,
+        embedding: Embedding | None = None,
     ) -> MaskCandidates:
         """Collect the candidates of a plane; see :class:`~napari_sam.inference.automatic`.
 
@@ -90,6 +91,8 @@ class Harvest:
         progress : callable, optional
             Called with the number of batches done and of all batches.
         cancelled : threading.Event, optional
+        embedding : Embedding, optional
+            Of the whole plane, by this model, if it is there already.
 
         Raises
         ------
@@ -102,30 +105,56 @@ class Harvest:
         nothing = MaskCandidates.of(
             [], [], [], [], [], shape, model=self.model.name, digest=self.model.known_digest, **look
         )
-        jobs = [(crop, self._batches(crop, region)) for crop in self.crops]
-        done, total = 0, sum(len(batches) for _, batches in jobs)
         parts = [nothing]
         event = threading.Event() if cancelled is None else cancelled
         stopping = contextlib.nullcontext() if cancelled is None else abandonable(self.model, event)
         try:
             with stopping:
-                _tell(progress, done, total)
-                for crop, batches in jobs:
-                    embedding = encode(self.model, plane[crop.slices]) if batches else None
-                    for batch in batches:
-                        assert embedding is not None
-                        embedding = on_device_of(self.model, embedding)
-                        parts.append(self._packed(embedding, batch, crop, nothing, event))
-                        parts = self._within_bounds(parts)
-                        done += 1
-                        _tell(progress, done, total)
+                for done, total, part in self._parts(plane, nothing, region, embedding, event):
+                    parts = parts if part is None else self._within_bounds([*parts, part])
+                    if progress is not None:
+                        progress(done, total)
         except Abandoned:
             raise Cancelled("Cancelled: nothing was segmented.") from None
         return MaskCandidates.concatenate(parts)
 
-    def _batches(self, crop: Crop, region: Mask | None) -> list[NDArray[np.float64]]:
-        """Points in pixels of the crop."""
-        points = points_on(crop, self.grids)
+    def _parts(
+        self,
+        plane: NDArray[Any],
+        nothing: MaskCandidates,
+        region: Mask | None,
+        given: Embedding | None,
+        cancelled: threading.Event,
+    ) -> Iterator[tuple[int, int, MaskCandidates | None]]:
+        """Batches done, batches of all as far as they are known, and what the last batch found."""
+        grids = self.grids
+        known = None if grids is None else [self._batches(points_on(c, grids), c, region) for c in self.crops]
+        done, total = 0, len(self.crops) if known is None else sum(map(len, known))
+        yield done, total, None
+        for number, crop in enumerate(self.crops):
+            batches = None if known is None else known[number]
+            if batches == [] or (region is not None and not region.bits_in(*crop.slices).any()):
+                total -= batches is None
+                continue
+            # The first crop is the whole plane.
+            whole = given is not None and crop.size == plane.shape[:2]
+            embedding = given if whole and given is not None else encode(self.model, plane[crop.slices])
+            if batches is None:
+                points = self.model.centres(embedding).double().numpy()
+                batches = self._batches(points, crop, region)
+                # One batch was assumed of this crop, as of those to come.
+                total += len(batches) - 1
+                yield done, total, None
+            for batch in batches:
+                embedding = on_device_of(self.model, embedding)
+                part = self._packed(embedding, batch, crop, nothing, cancelled)
+                done += 1
+                yield done, total, part
+
+    def _batches(
+        self, points: NDArray[np.float64], crop: Crop, region: Mask | None
+    ) -> list[NDArray[np.float64]]:
+        """Points in pixels of the crop, without those that are not on the region."""
         if region is not None:
             inside = region.bits_in(*crop.slices)
             columns, rows = np.rint(points).astype(np.intp).T
@@ -216,8 +245,3 @@ def _is_cut_off(mask: Mask, crop: Crop) -> bool:
     near = np.abs(box - (crop.x0, crop.y0, crop.x1, crop.y1)) <= _EDGE
     at_the_plane = np.abs(box - (0, 0, width, height)) <= _EDGE
     return bool((near & ~at_the_plane).any())
-
-
-def _tell(progress: Callable[[int, int], object] | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress(done, total)

@@ -120,6 +120,8 @@ class PromptableModel(nn.Module, ABC):
         The best of three candidates is better than the single mask for several points, too, not only for one.
     mask_cells : int
         Rows and columns of the mask prompts that are made of drawn masks.
+    finds_centres : bool
+        The model can say where objects are; see :meth:`centres`.
     lasso_box : bool
         A lasso is better given as a mask prompt and its box than as a mask prompt alone.
     float32_buffers : frozenset of str
@@ -130,6 +132,7 @@ class PromptableModel(nn.Module, ABC):
     source: Path | None = None
     prefers_float32_on_cpu: ClassVar[bool] = False
     candidates_for_points: ClassVar[bool] = False
+    finds_centres: ClassVar[bool] = False
     mask_cells: ClassVar[int] = LOW_RES_SIZE
     lasso_box: ClassVar[bool] = True
     float32_buffers: ClassVar[frozenset[str]] = frozenset()
@@ -147,6 +150,21 @@ class PromptableModel(nn.Module, ABC):
     @abstractmethod
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
         """Masks for a batch of prompts: three candidates each if ``multimask``, else one."""
+
+    def centres(self, embedding: Embedding) -> Tensor:
+        """Where objects are, as far as the embedding says, without any prompt.
+
+        Returns
+        -------
+        Tensor, shape (N, 2), float32
+            (x, y) in pixels of the plane, an integer being a pixel's centre.
+
+        Raises
+        ------
+        NotImplementedError
+            If not :attr:`finds_centres`.
+        """
+        raise NotImplementedError
 
     def prepare(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Make ready for inference: no gradients, weights on ``device`` and in ``dtype``.

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
 from napari_sam.models.layers import fuse_norms
+from napari_sam.models.nano_centres import object_centres
 from napari_sam.models.nano_decoder import NanoDecoder
 from napari_sam.models.nano_encoder import STRIDES, NanoEncoder, NanoFeatures
 from napari_sam.models.nano_prompts import WINDOW, NanoPromptEncoder
@@ -101,6 +102,7 @@ class Nano(PromptableModel):
     # Fast enough in the precision that its published figures were measured in.
     prefers_float32_on_cpu = True
     candidates_for_points = True
+    finds_centres = True
     # Windows are cut out of mask prompts, so that small objects on large planes gain from finer ones.
     mask_cells = 1024
     # Trained with boxes that are tight.
@@ -153,8 +155,7 @@ class Nano(PromptableModel):
         Each object is decoded on the finest level that holds its prompts; one whose mask runs out of its
         window is decoded again, one level coarser.
         """
-        if not isinstance(embedding, NanoEmbedding):
-            raise TypeError("nano decodes only its own embeddings; encode the image with this model.")
+        embedding = _own(embedding)
         extents = prompt_extents(prompts, embedding)
         level = finest_level(extents, len(embedding.levels))
         todo = torch.arange(len(prompts), device=level.device)
@@ -178,6 +179,10 @@ class Nano(PromptableModel):
             torch.cat([m.frames for _, m in results])[order],
             torch.cat([m.scores for _, m in results])[order],
         )
+
+    def centres(self, embedding: Embedding) -> Tensor:
+        """Where objects of any size are, by the dense head; see :meth:`PromptableModel.centres`."""
+        return object_centres(_own(embedding))
 
     def _decode_on(
         self,
@@ -224,3 +229,9 @@ class Nano(PromptableModel):
             embedding + dense, skip4 + dense4, skip2, tokens, present, positions
         )
         return masks, scores
+
+
+def _own(embedding: Embedding) -> NanoEmbedding:
+    if not isinstance(embedding, NanoEmbedding):
+        raise TypeError("nano decodes only its own embeddings; encode the image with this model.")
+    return embedding
