@@ -38,7 +38,7 @@ _GREATEST = 2**16 - 1
 _TRACKS = {"res_track.txt": "mask", "man_track.txt": "man_track"}
 # Of a text of tracks: 65535 lines of four numbers are much shorter.
 _LONGEST = 2**23
-_MASK = 2**10
+_MASK = 2**11
 
 
 def _write(path: Path, found: Sequence[Segmentation]) -> None:

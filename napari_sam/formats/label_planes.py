@@ -21,7 +21,7 @@ __all__ = ["check_memory", "label_planes", "label_type", "of_planes", "reading",
 # What may be decoded of a small file, plane by plane; more is justified by its size, as deflate shrinks it.
 _HARMLESS, _RATIO = 2**34, 1000
 # Bytes that a mask takes beside its bits, and that are needed to find a run of equal pixels.
-_MASK, _RUN = 2**10, 2**6
+_MASK, _RUN = 2**11, 2**6
 
 
 def label_type(found: Segmentation) -> np.dtype[Any]:
