@@ -33,12 +33,15 @@ class Sample:
         As it is in the file.
     labels : ndarray, shape (H, W), integer
         0 for background.
+    modality : str
+        Empty if it is not known.
     """
 
     dataset: str
     name: str
     image: NDArray[Any]
     labels: NDArray[np.integer[Any]]
+    modality: str = ""
 
 
 def read_index(
@@ -50,7 +53,7 @@ def read_index(
     ----------
     folder : path
         Holds ``index.csv`` with the columns dataset, id, split, image and labels; the last two are paths
-        relative to the folder. Volumes have planes as their first axis.
+        relative to the folder, and perhaps modality. Volumes have planes as their first axis.
     split : str
         For example "val".
     datasets : collection of str, optional
@@ -81,7 +84,8 @@ def read_index(
         raise ImageError(f"{index} has no items of the split {split!r}.")
     for row in rows:
         image, labels = _read(folder / row["image"]), _read(folder / row["labels"])
-        yield from _planes(Sample(row["dataset"], row["id"], image, labels), plane_step)
+        sample = Sample(row["dataset"], row["id"], image, labels, row.get("modality") or "")
+        yield from _planes(sample, plane_step)
 
 
 def read_folders(images: Path, labels: Path, plane_step: int = PLANE_STEP) -> Iterator[Sample]:
@@ -140,4 +144,4 @@ def _planes(sample: Sample, step: int) -> Iterator[Sample]:
     if labels.ndim != 3:
         raise ImageError(f"The labels of {sample.name} have {labels.ndim} axes: they must have 2 or 3.")
     for z in range(min(step // 2, len(labels) - 1), len(labels), step):
-        yield Sample(sample.dataset, f"{sample.name}/{z}", image[z], labels[z])
+        yield Sample(sample.dataset, f"{sample.name}/{z}", image[z], labels[z], sample.modality)
