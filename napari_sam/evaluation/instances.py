@@ -145,8 +145,8 @@ def segmentation_accuracy(match: Match, threshold: float) -> float:
     """True positives among all objects, found or there: TP / (TP + FP + FN).
 
     As in the 2018 Data Science Bowl (Caicedo et al. 2019, Nature Methods 16, 1247, evaluation metrics); its
-    mean over :data:`IOU_THRESHOLDS` is the mean segmentation accuracy of micro-sam (Archit et al. 2025, Nature
-    Methods). Objects are matched one to one so that as many as possible are right.
+    mean over :data:`IOU_THRESHOLDS` is the mean segmentation accuracy of micro-sam (Archit et al. 2025,
+    Nature Methods). Objects are matched one to one so that as many as possible are right.
 
     Parameters
     ----------
