@@ -88,6 +88,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         # Layer events come in the middle of what napari does: what changes layers waits for its end.
         self._soon = _timer(0, self._catch_up)
         self._settled = _timer(_SETTLE_MS, self._look_again)
+        self._begin_overview()
         self._begin_everything()
         # After napari itself, which may still be busy with the removal.
         self.viewer.layers.events.removed.connect(self._on_removed, position="last")
@@ -175,6 +176,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         session.tool_changed.connect(self.changed.emit)
         self.viewer.layers.selection.active = session.prompts.points
         self._hovering = Hovering(session, self._work, enabled=self._preview)
+        self._open_outlines(session)
         self._open_everything(session)
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self._work.embed(session)
@@ -190,6 +192,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
                 self._settled.stop()
             self._work.stop_embedding()
             self._close_everything(keep_layer=keep_layers)
+            self._close_outlines(keep_layer=keep_layers)
             if self._hovering is not None:
                 self._hovering.close(keep_layer=keep_layers)
                 self._hovering = None
@@ -290,7 +293,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         """Whether a layer is a view: of what a click would give, or of classes."""
         if self.session is not None and layer is not None and layer is self.session.result.class_labels:
             return True
-        if self._shows_everything(layer):
+        if self._shows_everything(layer) or (self._outlines is not None and self._outlines.owns(layer)):
             return True
         return self._hovering is not None and self._hovering.layer.owns(layer)
 
@@ -326,6 +329,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
             self._soon.start()
             if self._hovering is not None:
                 self._hovering.layer.clear()
+            self._outline_again()
             self._everything_moved(document=True)
         self.changed.emit()
 
@@ -349,6 +353,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
     def _on_plane(self) -> None:
         self._notice = ""
         self._settled.start()
+        self._outline_again()
         self._everything_moved()
         self.changed.emit()
 

@@ -1,88 +1,25 @@
-"""What a table of objects says of each, and how it is sorted."""
+"""The rows of a table of objects, in order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QWidget
 
-__all__ = ["CLASS", "COLUMNS", "SWATCH", "ObjectRows", "Row", "runs"]
+from napari_sam.ui.object_columns import COLUMNS, SIZE, Row
 
+__all__ = ["SWATCH", "ObjectRows", "alignment", "runs"]
 
 _ROOT = QModelIndex()
 _MANY = 20
 """From this many gaps on, showing everything anew is faster than closing them one by one."""
 
 
-class Row(NamedTuple):
-    """What the table says of one object.
-
-    Attributes
-    ----------
-    uid : int
-        What stays the same for as long as the object exists.
-    id : int
-        Its value in the Labels layer.
-    class_name : str
-    colour : tuple of float
-        Red, green, blue and opacity, from 0 to 1.
-    area : int
-        In pixels.
-    score : float or None
-        The predicted IoU, from 0 to 1; None where no model made the object.
-    source, state : str
-        Where it came from, and what became of it.
-    """
-
-    uid: int
-    id: int
-    class_name: str
-    colour: tuple[float, float, float, float]
-    area: int
-    score: float | None
-    source: str
-    state: str
-
-
-def _grouped(number: int) -> str:
-    """With narrow spaces between thousands."""
-    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def _score(score: float | None) -> str:
-    return "–" if score is None else f"{score:.2f}"
-
-
-class _Column(NamedTuple):
-    title: str
-    tip: str
-    field: str
-    """Of a row."""
-    sample: str
-    """The column has to be as wide as this."""
-    text: Callable[[Any], str] = str
-
-    def key(self, row: Row) -> Any:
-        """What to sort by; None if unknown."""
-        value = getattr(row, self.field)
-        return value.casefold() if isinstance(value, str) else value
-
-
-COLUMNS = (
-    _Column("ID", "The object's value in the Labels layer", "id", "0000"),
-    _Column("Class", "What it is", "class_name", "nucleus 0"),
-    _Column("Area", "Area in pixels", "area", "000 000", _grouped),
-    _Column("IoU", "Predicted IoU: how well the model expects the mask to fit", "score", "0.000", _score),
-    _Column("Source", "Where it came from", "source", "clicked"),
-    _Column("State", "What became of it", "state", "accepted"),
-)
-CLASS = 1
-NUMBERS = (2, 3)
 SWATCH = 10
 
 
@@ -97,6 +34,7 @@ class ObjectRows(QAbstractTableModel):
         self.where: dict[int, int] = {}
         self._column, self._descending = 0, False
         self._swatches: dict[tuple[float, ...], QIcon] = {}
+        self.unit = ""
 
     def rowCount(self, parent: QModelIndex = _ROOT) -> int:
         """How many objects there are."""
@@ -119,7 +57,7 @@ class ObjectRows(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return alignment(number)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{column.title}: {column.text(getattr(row, column.field))}"
+            return f"{self._title(number)}: {column.text(getattr(row, column.field))}"
         return None
 
     def headerData(
@@ -128,12 +66,21 @@ class ObjectRows(QAbstractTableModel):
         """What the columns are called."""
         if orientation == Qt.Orientation.Horizontal and 0 <= section < len(COLUMNS):
             if role == Qt.ItemDataRole.DisplayRole:
-                return COLUMNS[section].title
+                return self._title(section)
             if role == Qt.ItemDataRole.ToolTipRole:
-                return f"{COLUMNS[section].tip}. Click to sort."
+                return f"{COLUMNS[section].tip}. Click to sort; right-click to choose columns."
             if role == Qt.ItemDataRole.TextAlignmentRole:
                 return alignment(section)
         return None
+
+    def set_unit(self, unit: str) -> None:
+        """Of length: sizes are in its square; empty for none."""
+        if unit != self.unit:
+            self.unit = unit
+            self.headerDataChanged.emit(Qt.Orientation.Horizontal, SIZE, SIZE)
+
+    def _title(self, column: int) -> str:
+        return f"{self.unit}²" if column == SIZE and self.unit else COLUMNS[column].title
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """Sort by a column, now and after every change."""
@@ -218,7 +165,9 @@ class ObjectRows(QAbstractTableModel):
 
 
 def alignment(column: int) -> Qt.AlignmentFlag:
-    side = Qt.AlignmentFlag.AlignRight if column in NUMBERS else Qt.AlignmentFlag.AlignLeft
+    """Numbers to the right, words to the left."""
+    right = COLUMNS[column].is_number
+    side = Qt.AlignmentFlag.AlignRight if right else Qt.AlignmentFlag.AlignLeft
     return side | Qt.AlignmentFlag.AlignVCenter
 
 

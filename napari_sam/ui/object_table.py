@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]
-    QEvent,
     QItemSelection,
     QItemSelectionModel,
     QItemSelectionRange,
@@ -18,37 +15,18 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]
     Qt,
     Signal,
 )
-from qtpy.QtGui import (  # type: ignore[attr-defined]
-    QAction,
-    QGuiApplication,
-    QKeyEvent,
-    QResizeEvent,
-)
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QHeaderView,
-    QLabel,
-    QMenu,
-    QSizePolicy,
-    QStackedLayout,
-    QTableView,
-    QWidget,
-)
+from qtpy.QtGui import QAction, QGuiApplication  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QLabel, QMenu, QSizePolicy, QStackedLayout, QWidget
 
-from napari_sam.ui.object_rows import CLASS, COLUMNS, SWATCH, ObjectRows, Row, runs
+from napari_sam.ui.object_columns import COLUMNS, Row, as_csv
+from napari_sam.ui.object_rows import ObjectRows, runs
+from napari_sam.ui.object_view import ObjectView
 
 __all__ = ["ObjectTable", "Row"]
 
 _WIDTH = 320
 
 _HINT = "Objects appear here as you click them."
-
-_KEYS = {
-    Qt.Key.Key_Delete: "delete",
-    Qt.Key.Key_Backspace: "delete",
-    Qt.Key.Key_Return: "open",
-    Qt.Key.Key_Enter: "open",
-}
 
 
 class ObjectTable(QWidget):
@@ -88,7 +66,7 @@ class ObjectTable(QWidget):
         self.classes: list[tuple[int, str]] = []
         self._rows = ObjectRows(self)
         self._quiet = False
-        self.view = _View(self)
+        self.view = ObjectView(self)
         self.view.setModel(self._rows)
         self.view.set_widths()
         self.view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
@@ -165,14 +143,23 @@ class ObjectTable(QWidget):
             self.view.scrollTo(first_index)
         self._quiet = was
 
+    def fit_image(self, unit: str, stack: bool) -> None:
+        """Offer the columns that an image has something for.
+
+        Parameters
+        ----------
+        unit : str
+            Of length: sizes are in its square. Empty if the image has none.
+        stack : bool
+            Whether it has more than one plane.
+        """
+        self._rows.set_unit(unit)
+        self.view.offer(sizes=bool(unit), planes=stack)
+
     def csv(self) -> str:
         """The selected rows as comma-separated values, below the names of the columns."""
         chosen = [self._rows.rows[self._rows.where[uid]] for uid in self.selected]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["id", "class", "area", "predicted_iou", "source", "state"])
-        writer.writerows([getattr(row, column.field) for column in COLUMNS] for row in chosen)
-        return text.getvalue()
+        return as_csv(chosen, self._rows.unit)
 
     def menu(self) -> QMenu:
         """What can be done with the selected rows."""
@@ -270,88 +257,3 @@ class ObjectTable(QWidget):
         viewport = self.view.viewport()
         assert viewport is not None
         self.menu().popup(viewport.mapToGlobal(at))
-
-
-class _View(QTableView):
-    """A compact table whose letters are left to napari's shortcuts."""
-
-    key = Signal(str)
-    """ "delete", "open" or "copy"."""
-
-    def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
-        self.setShowGrid(False)
-        self.setWordWrap(False)
-        self.setTabKeyNavigation(False)
-        self.setIconSize(QSize(SWATCH, SWATCH))
-
-    def set_widths(self) -> None:
-        """Make the rows low, and the columns wide enough for what is usual in a dock of 320 pixels."""
-        metrics = self.fontMetrics()
-        across, down = self.horizontalHeader(), self.verticalHeader()
-        assert across is not None
-        assert down is not None
-        down.hide()
-        down.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        down.setDefaultSectionSize(metrics.height() + 5)
-        across.setHighlightSections(False)
-        across.setMinimumSectionSize(28)
-        for number, column in enumerate(COLUMNS):
-            swatch = SWATCH + 6 if number == 0 else 0
-            self.setColumnWidth(number, metrics.horizontalAdvance(column.sample) + swatch + 10)
-        self.setMinimumHeight(6 * down.defaultSectionSize())
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Give the class what the other columns leave."""
-        super().resizeEvent(event)
-        across, viewport = self.horizontalHeader(), self.viewport()
-        if across is not None and viewport is not None and across.count():
-            others = across.length() - self.columnWidth(CLASS)
-            least = self.fontMetrics().horizontalAdvance(COLUMNS[CLASS].sample) + 10
-            self.setColumnWidth(CLASS, max(viewport.width() - others, least))
-
-    def in_view(self) -> list[tuple[int, int]]:
-        """The rows that are in view and how far down each begins, in pixels; none if that is the very top."""
-        bar, viewport = self.verticalScrollBar(), self.viewport()
-        if bar is None or viewport is None or bar.value() == 0:
-            return []
-        last = self.rowAt(viewport.height() - 1)
-        return [(row, self.rowViewportPosition(row)) for row in range(self.rowAt(0), last + 1)]
-
-    def bring(self, row: int, at: int) -> None:
-        """Scroll until a row begins as far down as this."""
-        bar = self.verticalScrollBar()
-        if bar is not None and (off := self.rowViewportPosition(row) - at):
-            self.updateGeometries()
-            bar.setValue(bar.value() + off)
-
-    def event(self, event: QEvent | None) -> bool:
-        # Else a shortcut of napari's main window would take these keys.
-        if event is not None and event.type() == QEvent.Type.ShortcutOverride and self._meaning(event):
-            event.accept()
-            return True
-        return super().event(event)
-
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        if event is None:
-            return
-        if what := self._meaning(event):
-            self.key.emit(what)
-        elif event.text() and event.text().isprintable():
-            event.ignore()
-        else:
-            super().keyPressEvent(event)
-
-    @staticmethod
-    def _meaning(event: QEvent) -> str:
-        assert isinstance(event, QKeyEvent)
-        if event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier == Qt.KeyboardModifier.NoModifier:
-            return _KEYS.get(Qt.Key(event.key()), "")
-        copies = event.key() == Qt.Key.Key_C and event.modifiers() == Qt.KeyboardModifier.ControlModifier
-        return "copy" if copies else ""

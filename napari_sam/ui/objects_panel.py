@@ -12,8 +12,11 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QMenu, QWidget
 
 from napari_sam.annotation import Changes, Key, SamObject
 from napari_sam.annotation.archive import SUFFIX
-from napari_sam.ui.object_table import ObjectTable, Row
+from napari_sam.ui.object_columns import Row
+from napari_sam.ui.object_facts import row_of
+from napari_sam.ui.object_table import ObjectTable
 from napari_sam.ui.parts import button, panel, row
+from napari_sam.ui.pixel_size import pixel_area
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -38,6 +41,8 @@ class ObjectsPanel(QWidget):
         super().__init__()
         self._controller = controller
         self._document: Document | None = None
+        self._labels: Labels | None = None
+        self._pixel: tuple[float, str] | None = None
         self.table = ObjectTable()
         self.table.picked.connect(controller.show_objects)
         self.table.opened.connect(controller.open_object)
@@ -72,11 +77,18 @@ class ObjectsPanel(QWidget):
     def close_panel(self) -> None:
         """Stop listening."""
         self._follow(None)
+        self._follow_labels(None)
 
     def refresh(self) -> None:
         """Show what the controller says."""
         session = self._controller.session
-        self._follow(None if session is None else session.document)
+        pixel = None if session is None else pixel_area(session.image)
+        anew, self._pixel = pixel != self._pixel, pixel
+        if session is not None:
+            planes = int(np.prod(session.shape[:-2], dtype=int))
+            self.table.fit_image("" if pixel is None else pixel[1], planes > 1)
+        self._follow(None if session is None else session.document, anew)
+        self._follow_labels(self._controller.result_layer)
         for made in (self.each_button, self.classes_button, self.save_button, self.open_button):
             made.setEnabled(session is not None)
         self.classes_button.setChecked(self._controller.classes_shown)
@@ -86,8 +98,10 @@ class ObjectsPanel(QWidget):
         where = f" on {self._controller.device}" if self._controller.device else ""
         self.count_label.setText(f"{number} objects, {accepted} accepted  ·  {models.choice.label}{where}")
 
-    def _follow(self, document: Document | None) -> None:
+    def _follow(self, document: Document | None, anew: bool = False) -> None:
         if document is self._document:
+            if anew and document is not None:
+                self.table.set_rows(self._rows(document.objects))
             return
         if self._document is not None:
             self._document.changed.disconnect(self._on_document)
@@ -115,16 +129,39 @@ class ObjectsPanel(QWidget):
             return []
         names = {one.id: one.name for one in document.classes}
         self.table.classes = list(names.items())
+        pixel = None if self._pixel is None else self._pixel[0]
+        return [row_of(item, names, self._colour, document.current.uid, pixel) for item in items]
+
+    def _colour(self, number: int) -> tuple[float, float, float, float]:
         labels = self._controller.result_layer
-        current = document.current.uid
-        rows = []
-        for item in items:
-            colour = None if labels is None else labels.get_color(item.id)
-            rgba = (0.5, 0.5, 0.5, 1.0) if colour is None else tuple(float(c) for c in np.ravel(colour))
-            state = "accepted" if item.accepted else ("current" if item.uid == current else "open")
-            name = names.get(item.class_id, "")
-            rows.append(Row(item.uid, item.id, name, rgba, item.area, item.score, str(item.source), state))  # type: ignore[arg-type]
-        return rows
+        colour = None if labels is None else labels.get_color(number)
+        if colour is None:
+            return 0.5, 0.5, 0.5, 1.0
+        red, green, blue, opacity = (float(c) for c in np.ravel(colour))
+        return red, green, blue, opacity
+
+    # Picking
+
+    def _follow_labels(self, labels: Labels | None) -> None:
+        """Select the row of what is picked in the layer of objects."""
+        if labels is self._labels:
+            return
+        if self._labels is not None:
+            self._labels.events.selected_label.disconnect(self._on_label)
+        self._labels = labels
+        if labels is not None:
+            labels.events.selected_label.connect(self._on_label)
+
+    def _on_label(self) -> None:
+        if self._document is None or self._labels is None:
+            return
+        number = int(self._labels.selected_label)
+        item = self._document.with_id(number)
+        # One that is to become an object says nothing about those that are there.
+        if item is not None or number == 0:
+            uids = [] if item is None else [item.uid]
+            self.table.select(uids)
+            self._controller.highlight(uids)
 
     def _save(self) -> None:
         session = self._controller.session

@@ -11,6 +11,7 @@ from napari.layers import Labels
 from napari_sam.annotation import SamObject, Source
 from napari_sam.errors import PromptError
 from napari_sam.ui.controlling import Controlling
+from napari_sam.ui.highlight_layer import HighlightLayer
 from napari_sam.ui.layers import unwrap
 from napari_sam.ui.many import prompts_from
 from napari_sam.ui.viewing import bring_into_view
@@ -18,6 +19,7 @@ from napari_sam.ui.viewing import bring_into_view
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_sam.ui.session import Session
 
 __all__ = ["Overview"]
 
@@ -62,6 +64,43 @@ class Overview(Controlling):
         items = [] if session is None else [i for uid in uids if (i := session.document.get(uid)) is not None]
         if session is not None and items:
             bring_into_view(self.viewer, session, items)
+        self.highlight(uids)
+
+    # Outlines
+
+    def _begin_overview(self) -> None:
+        """Set up, once."""
+        self._outlined: list[int] = []
+        self._outlines: HighlightLayer | None = None
+
+    def highlight(self, uids: Sequence[int]) -> None:
+        """Show the outlines of objects, and no others."""
+        if self._outlined or uids:
+            self._outlined = list(uids)
+            self._outline_again()
+
+    def _outline_again(self) -> None:
+        """Objects or the displayed plane changed."""
+        session, layer = self.session, self._outlines
+        if session is None or session.plane is None or layer is None or not (self._outlined or layer.layer):
+            return
+        plane, items = session.plane, (session.document.get(uid) for uid in self._outlined)
+        # Pixels of objects are known on planes of the last two axes; none are shown on others.
+        masks = [item.masks[plane] for item in items if item is not None and plane in item.masks]
+        layer.show_masks(masks, plane)
+
+    def _open_outlines(self, session: Session) -> None:
+        self._outlined = []
+        self._outlines = HighlightLayer(
+            session.viewer, session.image, lambda: (session.prompts.shapes, session.prompts.points)
+        )
+
+    def _close_outlines(self, *, keep_layer: bool = False) -> None:
+        if self._outlines is not None:
+            self._outlines.close(keep_layer)
+            self._outlines = None
+
+    # Classes
 
     @property
     def classes_shown(self) -> bool:

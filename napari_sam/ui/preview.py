@@ -133,7 +133,7 @@ class PreviewLayer:
 
     def _make(self, shape: tuple[int, int], plane: Plane) -> None:
         # Known as ours before anybody hears of it.
-        self.layer = Labels(
+        self.layer = self._new(
             self._blank(shape, plane),
             name=f"{self._image.name}: {self._what}",
             translate=self._translate(plane),
@@ -145,6 +145,9 @@ class PreviewLayer:
         above = [layers.index(layer) for layer in self._below() if layer in layers]
         with _selection_untouched(self._viewer):
             layers.insert(min(above, default=len(layers)), self.layer)
+
+    def _new(self, pixels: NDArray[Any], **options: Any) -> Labels:
+        return Labels(pixels, **options)
 
     def _blank(self, shape: tuple[int, int], plane: Plane) -> NDArray[Any]:
         """Zeros of the plane's size, of length 1 along the other axes; `_pixels` is a view of them."""

@@ -15,10 +15,16 @@ from qtpy.QtGui import QContextMenuEvent, QGuiApplication, QIcon
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMenu, QWidget
 
+from napari_sam.ui.object_columns import AREA, CLASS, COLUMNS, PLANES, SIZE
 from napari_sam.ui.object_table import ObjectTable, Row
 
 ASCENDING, DESCENDING = Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder
-COLUMNS = ("id", "class_name", "area", "score", "source", "state")
+FIELDS = tuple(column.field for column in COLUMNS)
+HEAD = [
+    *("id", "class", "area", "physical_area", "area_unit", "bbox_x", "bbox_y", "bbox_width", "bbox_height"),
+    *("planes", "predicted_iou", "stability", "source", "state"),
+]
+IOU = FIELDS.index("score")
 
 
 def row(uid: int, **changed) -> Row:
@@ -96,23 +102,92 @@ def test_a_hint_as_long_as_there_is_nothing(table: ObjectTable) -> None:
 
 
 def test_what_the_cells_say(table: ObjectTable) -> None:
-    table.set_rows([row(7, class_name="nucleus", area=1234567, score=None), row(8, score=0.876)])
-    assert [cell(table, 7, column) for column in range(6)] == [
+    seven = row(7, class_name="nucleus", area=1234567, score=None, size=12.345, box=(3, 40, 12, 9), planes=4)
+    table.set_rows([seven, row(8, score=0.876, stability=0.912, size=1234.5)])
+    assert [cell(table, 7, column) for column in range(len(COLUMNS))] == [
         "7",
         "nucleus",
         "1\u202f234\u202f567",
+        "12.3",
+        "3, 40, 12 × 9",
+        "4",
+        "–",
         "–",
         "clicked",
         "accepted",
     ]
-    assert cell(table, 8, 3) == "0.88"
+    assert cell(table, 8, IOU) == "0.88"
+    assert cell(table, 8, FIELDS.index("stability")) == "0.91"
+    assert cell(table, 8, SIZE) == "1\u202f234"
+    assert cell(table, 8, FIELDS.index("box")) == "–"
     assert "nucleus" in cell(table, 7, 1, Qt.ItemDataRole.ToolTipRole)
     for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):
         swatch = cell(table, 7, 0, Qt.ItemDataRole.DecorationRole).pixmap(10, 10, mode)
         assert swatch.toImage().pixelColor(5, 5).getRgb() == (255, 0, 0, 255)
+    assert titles(table) == ["ID", "Class", "Area", "IoU", "Source", "State"]
+
+
+def titles(table: ObjectTable) -> list[str]:
+    """Of the columns that are shown."""
     header = table.view.model()
-    titles = [header.headerData(i, Qt.Orientation.Horizontal) for i in range(6)]
-    assert titles == ["ID", "Class", "Area", "IoU", "Source", "State"]
+    shown = (i for i in range(len(COLUMNS)) if not table.view.isColumnHidden(i))
+    return [header.headerData(i, Qt.Orientation.Horizontal) for i in shown]
+
+
+def choose_column(table: ObjectTable, title: str) -> None:
+    """Open the menu of the columns with the right button, and choose a line."""
+    header = table.view.horizontalHeader()
+    spot = QPoint(10, header.height() // 2)
+    event = QContextMenuEvent(QContextMenuEvent.Reason.Mouse, spot, header.mapToGlobal(spot))
+    QApplication.sendEvent(header.viewport(), event)
+    menu = QApplication.activePopupWidget()
+    assert isinstance(menu, QMenu)
+    (action,) = (one for one in menu.actions() if one.text() == title)
+    action.trigger()
+    menu.close()
+
+
+def test_columns_are_chosen_in_the_menu_of_the_header(table: ObjectTable) -> None:
+    table.set_rows([row(1, box=(1, 2, 3, 4)), row(2, box=(9, 0, 3, 4))])
+    choose_column(table, "Box")
+    choose_column(table, "Source")
+    assert titles(table) == ["ID", "Class", "Area", "Box", "IoU", "State"]
+    table.view.sortByColumn(FIELDS.index("box"), ASCENDING)
+    assert uids(table) == [2, 1]  # from top to bottom
+    # What is shown does not matter for what is copied.
+    table.select([1])
+    assert table.csv().splitlines()[1] == "1,cell,10,,,1,2,3,4,1,0.001,,clicked,accepted"
+    for column in range(len(COLUMNS)):
+        table.view.show_column(column, False)
+    assert len(titles(table)) == 1  # else there would be no header to bring them back
+
+
+def test_physical_units_and_planes_are_offered_where_there_are_some(table: ObjectTable) -> None:
+    table.set_rows([row(1, size=2.5), row(2)])
+    assert not any("Size" in action.text() for action in table.view.columns_menu().actions())
+    table.fit_image("µm", stack=True)
+    assert titles(table) == ["ID", "Class", "µm²", "IoU", "Source", "State"]
+    choose_column(table, "Area")
+    choose_column(table, "Planes")
+    assert titles(table) == ["ID", "Class", "Area", "µm²", "Planes", "IoU", "Source", "State"]
+    assert cell(table, 1, SIZE, Qt.ItemDataRole.ToolTipRole) == "µm²: 2.5"
+    table.select([1, 2])
+    assert [line.split(",")[3:5] for line in table.csv().splitlines()[1:]] == [["2.5", "µm²"], ["", ""]]
+    table.fit_image("", stack=False)
+    assert titles(table) == ["ID", "Class", "Area", "IoU", "Source", "State"]
+    assert not table.view.isColumnHidden(AREA)
+    assert table.view.isColumnHidden(PLANES)
+
+
+def test_a_dock_of_400_pixels_needs_no_scrolling(table: ObjectTable) -> None:
+    table.set_rows([row(1000 + i, class_name="nucleus", area=10**5) for i in range(50)])
+    for unit in ("", "µm"):
+        table.fit_image(unit, stack=True)
+        for width, fits in ((400, True), (150, False)):
+            table.resize(width, 300)
+            QApplication.processEvents()
+            assert (table.view.horizontalScrollBar().maximum() == 0) == fits
+            assert table.view.columnWidth(CLASS) >= 40
 
 
 def test_numbers_are_sorted_as_numbers_and_unknown_ones_last(table: ObjectTable) -> None:
@@ -120,9 +195,9 @@ def test_numbers_are_sorted_as_numbers_and_unknown_ones_last(table: ObjectTable)
     assert uids(table) == [1, 2, 3, 10]
     table.view.sortByColumn(0, DESCENDING)
     assert uids(table) == [10, 3, 2, 1]
-    table.view.sortByColumn(3, ASCENDING)
+    table.view.sortByColumn(IOU, ASCENDING)
     assert uids(table) == [1, 2, 3, 10]
-    table.view.sortByColumn(3, DESCENDING)
+    table.view.sortByColumn(IOU, DESCENDING)
     assert uids(table) == [3, 2, 1, 10]
 
 
@@ -254,9 +329,9 @@ def test_csv_can_be_read_again(table: ObjectTable, heard: Heard) -> None:
     table.select([1, 3])
     QTest.keyClick(table.view, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     assert list(csv.reader(io.StringIO(QGuiApplication.clipboard().text()))) == [
-        ["id", "class", "area", "predicted_iou", "source", "state"],
-        ["3", "cell", "30", "0.5", "clicked", "accepted"],
-        ["1", odd, "1234567", "", "clicked", "accepted"],
+        HEAD,
+        ["3", "cell", "30", "", "", *[""] * 4, "1", "0.5", "", "clicked", "accepted"],
+        ["1", odd, "1234567", "", "", *[""] * 4, "1", "", "", "clicked", "accepted"],
     ]
 
 
@@ -295,6 +370,7 @@ rows = st.builds(
     class_name=st.sampled_from(["a", "B", "c"]),
     area=st.integers(0, 5),
     score=st.none() | st.floats(0, 1),
+    box=st.none() | st.tuples(*[st.integers(0, 3)] * 4),
 )
 
 
@@ -304,7 +380,7 @@ rows = st.builds(
     steps=st.lists(
         st.tuples(st.lists(rows, max_size=5), st.sets(st.integers(0, 40))), min_size=1, max_size=5
     ),
-    column=st.integers(0, 5),
+    column=st.integers(0, len(COLUMNS) - 1),
     order=st.sampled_from([ASCENDING, DESCENDING]),
     selected=st.sets(st.integers(0, 40)),
 )
@@ -329,8 +405,10 @@ def test_any_changes_lead_to_what_is_there(
     kept = table.rows
     table.set_rows(list(expected.values()))
     assert table.rows == kept
-    keys = [getattr(one, COLUMNS[column]) for one in kept]
+    keys = [getattr(one, FIELDS[column]) for one in kept]
     known = [key.casefold() if isinstance(key, str) else key for key in keys if key is not None]
+    if FIELDS[column] == "box":
+        known = [(y, x, height, width) for x, y, width, height in known]
     assert known == sorted(known, reverse=order == DESCENDING)
     assert None not in keys[: len(known)]
 
