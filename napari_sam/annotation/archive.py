@@ -1,4 +1,4 @@
-"""An annotation in one file, of use without this program: JSON, a label image and a few words, zipped."""
+"""An annotation in one file, of use without this program: JSON, a label image, arrays, words, zipped."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.annotation.candidate_table import arrays_of, read_candidates, write_array
+from napari_sam.annotation.fields import Field
 from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.schema import Info, from_json, to_json
@@ -37,6 +40,7 @@ annotation.json  everything: objects, classes, prompts, scores, which model answ
                  COCO. The format is described in docs/annotation-file.md of napari-sam.
 labels.tif       the same objects as an image of the shape {shape}: each pixel holds the id of its object,
                  0 is background.
+candidates       if automatic runs are kept with it: what they found on each plane, as arrays of NumPy.
 
 Open the whole file in napari with the plugin napari-sam, or from Python:
 
@@ -93,6 +97,10 @@ def save_annotation(
             with archive.open(_JSON, "w", force_zip64=True) as entry:
                 for line in _lines(data):
                     entry.write(line.encode())
+            for item, found in zip(data.get("candidates", ()), snapshot.candidates.values(), strict=True):
+                for key, array in zip(("table", "bits"), arrays_of(found), strict=True):
+                    with archive.open(item[key], "w", force_zip64=True) as entry:
+                        write_array(entry, array)
             # TIFF is written back and forth, a zip file straight on.
             with tempfile.TemporaryFile(dir=target.parent) as labels:
                 _write_labels(labels, snapshot)
@@ -197,9 +205,13 @@ def load_annotation(path: str | os.PathLike[str]) -> tuple[Snapshot, ImageIdenti
         with zipfile.ZipFile(source) as archive:
             if _JSON not in archive.namelist():
                 raise AnnotationError(f"{source} is no annotation of napari-sam: choose another file.")
-            text = _read(archive, source)
-        data = json.loads(text, parse_constant=_refuse)
-        return from_json(data, name=str(source))
+            data = json.loads(_read(archive, source), parse_constant=_refuse)
+            snapshot, identity, info = from_json(data, name=str(source))
+            items = Field(data, document=str(source)).get("candidates")
+            if items is not None:
+                found = read_candidates(items, snapshot.shape, _Arrays(archive, source))
+                snapshot = replace(snapshot, candidates=found)
+            return snapshot, identity, info
     except AnnotationError:
         raise
     # Decoders raise anything on damaged files: BadZipFile, zlib.error, RecursionError, ...
@@ -224,6 +236,31 @@ def _read(archive: zipfile.ZipFile, source: Path) -> bytes:
         )
     with archive.open(info) as file:
         return file.read(size)
+
+
+class _Arrays:
+    """Reads arrays out of a file as long as there is memory for them, however often one is asked for.
+
+    Masks that are all foreground shrink a thousandfold: how small they are in the file says nothing.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, source: Path) -> None:
+        import psutil
+
+        self._archive, self._source = archive, source
+        # Checking them takes as much again.
+        self._free = psutil.virtual_memory().available // 2
+
+    def __call__(self, name: str) -> bytes:
+        info = self._archive.getinfo(name)
+        if info.file_size > self._free:
+            raise AnnotationError(
+                f"{self._source} holds more automatic masks than fit into memory: open it on a larger "
+                "computer."
+            )
+        self._free -= info.file_size
+        with self._archive.open(info) as file:
+            return file.read(info.file_size)
 
 
 def _refuse(word: str) -> float:

@@ -17,11 +17,13 @@ from napari_sam.annotation.background import Writer
 from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.journal import SUFFIX, Journal
 from napari_sam.annotation.mask_table import MaskTable
+from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import SamObject
 from napari_sam.annotation.recovery import Recoverable, find_recoverable, short_digest
 from napari_sam.annotation.schema import object_to_json, to_json
 from napari_sam.annotation.state import Changes, Snapshot
 from napari_sam.annotation.timeline import Timeline
+from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.mask import Mask
 
 __all__ = ["DELAY", "FOLDER_VARIABLE", "Autosave", "AutosaveFile", "annotation_folder"]
@@ -100,7 +102,8 @@ class Autosave:
 class AutosaveFile:
     """A document and the file that it is written to; made by :meth:`Autosave.attach`.
 
-    The file appears with the first object. Use it from the thread that changes the document.
+    The file appears with the first object, or with the first automatic run that is kept. Use it from the
+    thread that changes the document.
     """
 
     def __init__(
@@ -119,17 +122,21 @@ class AutosaveFile:
         self._lock = threading.Condition()
         # What both threads touch, under the lock.
         self._pending: dict[int, SamObject | None] = {item.uid: item for item in snapshot.objects}
-        self._values = replace(snapshot, objects=())
+        self._pending_found: dict[Plane, MaskCandidates | None] = dict(snapshot.candidates)
+        self._values = replace(snapshot, objects=(), candidates={})
         self._asked = self._done = 0
         self._ending = self._discarding = False
-        self._dirty = unsaved and bool(snapshot.objects)
+        self._dirty = unsaved and bool(snapshot.objects or snapshot.candidates)
         # What only the thread that writes touches.
         self._journal: Journal | None = None
         self._objects: dict[int, SamObject] = {}
         self._unwritten: set[int] = set()
+        self._found: dict[Plane, MaskCandidates] = {}
+        self._unwritten_found: set[Plane] = set()
         self._encoded: dict[int, dict[int, tuple[Mask, dict[str, Any]]]] = {}
         self._failed = False
         document.changed.connect(self._on_changed)
+        document.candidates_changed.connect(self._on_candidates)
         self._writer = Writer.of_this_process()
         self._writer.add(self)
         if self._dirty:
@@ -166,7 +173,7 @@ class AutosaveFile:
         ----------
         discard : bool, default False
             Delete the file: what it holds was saved elsewhere, or is not wanted. Else it can be recovered,
-            unless there are no objects in it.
+            unless there is nothing in it.
         timeout : float
             Seconds to wait at most.
         """
@@ -175,6 +182,7 @@ class AutosaveFile:
                 return
             self._discarding = discard
         self._document.changed.disconnect(self._on_changed)
+        self._document.candidates_changed.disconnect(self._on_candidates)
         number = self._ask(0, ending=True)
         with self._lock:
             self._lock.wait_for(lambda: self._done >= number, timeout)
@@ -184,12 +192,19 @@ class AutosaveFile:
         # What else may be new comes with one of the keys, or with an object that is new.
         values = None
         if changes.keys or max(changes.before, default=0) >= self._values.next_uid:
-            values = replace(document.snapshot, objects=())
+            values = replace(document.snapshot, objects=(), candidates={})
         with self._lock:
             for uid in changes.before:
                 self._pending[uid] = document.get(uid)
             if values is not None:
                 self._values = values
+            self._dirty = True
+        self._ask(DELAY)
+
+    def _on_candidates(self, plane: Plane) -> None:
+        # Megabytes: written when there is a new run, not with each change of an object.
+        with self._lock:
+            self._pending_found[plane] = self._document.candidates.get(plane)
             self._dirty = True
         self._ask(DELAY)
 
@@ -210,6 +225,7 @@ class AutosaveFile:
         with self._lock:
             number, ending, discarding = self._asked, self._ending, self._discarding
             pending, self._pending = self._pending, {}
+            found, self._pending_found = self._pending_found, {}
             values = self._values if self._dirty else None
         for uid, item in pending.items():
             if item is None:
@@ -217,10 +233,20 @@ class AutosaveFile:
             else:
                 self._objects[uid] = item
         self._unwritten.update(pending)
-        problem = ""
+        for plane, one in found.items():
+            if one is None:
+                self._found.pop(plane, None)
+            else:
+                self._found[plane] = one
+        self._unwritten_found.update(found)
+        problem, more = "", False
         if values is not None and not (ending and discarding):
             try:
                 self._write(values)
+                while self._unwritten_found and not more:
+                    self._write_found()
+                    # Changes of objects are not to wait for megabytes, but at the end.
+                    more = bool(self._unwritten_found) and not ending and self._writer.ask(self, 0)
             # Whatever it is, work goes on.
             except Exception as error:  # noqa: BLE001
                 problem = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -229,7 +255,7 @@ class AutosaveFile:
                     self._journal.close()
                     self._journal = None
         if ending and self._journal is not None:
-            if discarding or not self._objects:
+            if discarding or not (self._objects or self._found):
                 self._journal.remove()
             else:
                 self._journal.close()
@@ -237,8 +263,9 @@ class AutosaveFile:
         news = bool(problem) and not self._failed
         self._failed = bool(problem)
         with self._lock:
-            self._done = number
-            self._lock.notify_all()
+            if not more:
+                self._done = number
+                self._lock.notify_all()
         if news and self._tell is not None:
             self._tell(
                 f"The annotation of {self._name or 'the image'} cannot be kept in {self._folder} "
@@ -251,14 +278,26 @@ class AutosaveFile:
             self._journal.close()
             self._journal = None
         if self._journal is None:
-            if not self._objects:
+            if not (self._objects or self._found):
+                self._unwritten_found.clear()
                 return
             stamp = f"{datetime.now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
             self._journal = Journal(self._folder / f"{short_digest(self._identity)}-{stamp}{SUFFIX}")
-            self._unwritten = set(self._objects)
+            self._unwritten, self._unwritten_found = set(self._objects), set(self._found)
         rows = {uid: self._row(uid) for uid in self._unwritten}
         self._journal.write(self._name, time.time(), to_json(values, self._identity), rows)
         self._unwritten.clear()
+
+    def _write_found(self) -> None:
+        """Write what automatic runs found, plane by plane, for a moment."""
+        assert self._journal is not None
+        end = time.monotonic() + DELAY
+        while self._unwritten_found:
+            plane = next(iter(self._unwritten_found))
+            self._journal.keep(plane, self._found.get(plane))
+            self._unwritten_found.discard(plane)
+            if time.monotonic() > end:
+                break
 
     def _row(self, uid: int) -> dict[str, Any] | None:
         item = self._objects.get(uid)

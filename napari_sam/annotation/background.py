@@ -55,15 +55,18 @@ class Writer:
                 self._thread = threading.Thread(target=self._run, name="napari-sam autosave", daemon=True)
                 self._thread.start()
 
-    def ask(self, work: Work, delay: float) -> None:
-        """There is something to do, in at most so many seconds."""
+    def ask(self, work: Work, delay: float) -> bool:
+        """There is something to do, in at most so many seconds; returns whether it will be done."""
         if self.process != os.getpid():
-            return  # a process that was forked off must not write to the files of this one
+            return False  # a process that was forked off must not write to the files of this one
         when = time.monotonic() + delay
         with self._changed:
-            if work in self._attached and when < self._due.get(work, float("inf")):
+            if work not in self._attached:
+                return False
+            if when < self._due.get(work, float("inf")):
                 self._due[work] = when
                 self._changed.notify()
+            return True
 
     def finish(self, timeout: float = AT_EXIT) -> None:
         """Do everything that is to be done now."""

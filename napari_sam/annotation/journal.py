@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sqlite3
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from napari_sam.annotation.candidate_table import arrays_of, entry_of, read_candidates, write_array
+from napari_sam.annotation.fields import Field
 from napari_sam.annotation.image_identity import ImageIdentity
+from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.schema import VERSION, from_json
 from napari_sam.annotation.state import Snapshot
 from napari_sam.errors import AnnotationError
+from napari_sam.inference.candidates import MaskCandidates
 
 __all__ = ["SUFFIX", "Journal", "Kept", "lock_of", "read_journal", "siblings"]
 
@@ -71,6 +76,9 @@ class Journal:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute("CREATE TABLE document (name TEXT, time REAL, data BLOB)")
             self._connection.execute("CREATE TABLE objects (uid INTEGER PRIMARY KEY, data BLOB)")
+            self._connection.execute(
+                "CREATE TABLE candidates (plane TEXT PRIMARY KEY, data BLOB, masks BLOB, bits BLOB)"
+            )
             self._connection.execute(f"PRAGMA user_version = {VERSION}")
             self._connection.execute("COMMIT")
         except sqlite3.Error:
@@ -96,20 +104,39 @@ class Journal:
         sqlite3.Error
             If it cannot be written; what was there before still is.
         """
-        run = self._connection.execute
         data = {uid: None if row is None else _packed(row) for uid, row in rows.items()}
-        run("BEGIN IMMEDIATE")
+        gone = [(uid,) for uid, row in data.items() if row is None]
+        kept = [(uid, row) for uid, row in data.items() if row is not None]
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM document")
+            connection.execute("INSERT INTO document VALUES (?, ?, ?)", (name, time, _packed(document)))
+            connection.executemany("DELETE FROM objects WHERE uid = ?", gone)
+            connection.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?)", kept)
+
+    def keep(self, plane: Plane, found: MaskCandidates | None) -> None:
+        """Write what an automatic run found on a plane; None: take it away.
+
+        Raises
+        ------
+        sqlite3.Error
+            If it cannot be written; what was there before still is.
+        """
+        row = None if found is None else _packed_found(plane, found)
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM candidates WHERE plane = ?", (str(plane),))
+            if row is not None:
+                connection.execute("INSERT INTO candidates VALUES (?, ?, ?, ?)", row)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is done meanwhile, or nothing."""
+        self._connection.execute("BEGIN IMMEDIATE")
         try:
-            run("DELETE FROM document")
-            run("INSERT INTO document VALUES (?, ?, ?)", (name, time, _packed(document)))
-            gone = [(uid,) for uid, row in data.items() if row is None]
-            kept = [(uid, row) for uid, row in data.items() if row is not None]
-            self._connection.executemany("DELETE FROM objects WHERE uid = ?", gone)
-            self._connection.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?)", kept)
-            run("COMMIT")
+            yield self._connection
+            self._connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
-                run("ROLLBACK")
+                self._connection.execute("ROLLBACK")
             raise
 
     @property
@@ -148,8 +175,10 @@ class Kept:
     count : int
         Of the objects.
     snapshot : Snapshot
-        Without the objects, if only the rest was asked for.
+        Without the objects and what automatic runs found, if only the rest was asked for.
     identity : ImageIdentity or None
+    planes : int
+        On which there is what an automatic run found.
     """
 
     name: str
@@ -157,6 +186,7 @@ class Kept:
     count: int
     snapshot: Snapshot
     identity: ImageIdentity | None
+    planes: int
 
 
 def read_journal(path: Path, *, objects: bool = True) -> Kept | None:
@@ -166,7 +196,7 @@ def read_journal(path: Path, *, objects: bool = True) -> Kept | None:
     ----------
     path : Path
     objects : bool
-        False: all but the objects.
+        False: all but the objects and what automatic runs found.
 
     Returns
     -------
@@ -207,7 +237,8 @@ def _read(connection: sqlite3.Connection, path: Path, objects: bool) -> Kept | N
             f"{path} is of version {version} of the format, and this napari-sam knows up to "
             f"version {VERSION}: update napari-sam to recover it."
         )
-    if not rows("SELECT name FROM sqlite_master"):
+    tables = {table for (table,) in rows("SELECT name FROM sqlite_master")}
+    if not tables:
         return None
     ((verdict,), *_) = rows("PRAGMA quick_check(1)")
     if verdict != "ok":
@@ -219,7 +250,14 @@ def _read(connection: sqlite3.Connection, path: Path, objects: bool) -> Kept | N
     ((count,),) = rows("SELECT count(*) FROM objects")
     packed = rows("SELECT data FROM objects ORDER BY uid") if objects else []
     snapshot, identity, _ = from_json(_unpacked(data), [_unpacked(row) for (row,) in packed], name=str(path))
-    return Kept(str(name), datetime.fromtimestamp(time, UTC), count, snapshot, identity)
+    planes = 0
+    # Files of older versions have no such table.
+    if "candidates" in tables:
+        ((planes,),) = rows("SELECT count(*) FROM candidates")
+    if objects and planes:
+        found = rows("SELECT data, masks, bits FROM candidates")
+        snapshot = replace(snapshot, candidates=_unpacked_found(found, snapshot.shape, str(path)))
+    return Kept(str(name), datetime.fromtimestamp(time, UTC), count, snapshot, identity, planes)
 
 
 def _packed(data: Any) -> bytes:
@@ -228,3 +266,40 @@ def _packed(data: Any) -> bytes:
 
 def _unpacked(data: bytes) -> Any:
     return json.loads(zlib.decompress(data))
+
+
+def _packed_found(plane: Plane, found: MaskCandidates) -> tuple[str, bytes, bytes, bytes]:
+    """A row of the table of candidates."""
+    files = []
+    for array in arrays_of(found):
+        file = io.BytesIO()
+        write_array(file, array)
+        files.append(zlib.compress(file.getbuffer(), 1))
+    return str(plane), _packed(entry_of(plane, found, 0)), files[0], files[1]
+
+
+def _unpacked_found(
+    rows: Sequence[tuple[bytes, bytes, bytes]], shape: tuple[int, ...], name: str
+) -> Mapping[Plane, MaskCandidates]:
+    """What automatic runs found, out of the rows of the table."""
+    import psutil
+
+    entries, files = [], {}
+    for number, (data, masks, bits) in enumerate(rows):
+        entry = {**_unpacked(data), "table": f"{number} masks", "bits": f"{number} bits"}
+        entries.append(entry)
+        files[entry["table"]], files[entry["bits"]] = masks, bits
+    # Checking them takes as much again.
+    free = psutil.virtual_memory().available // 2
+
+    def read(file: str) -> bytes:
+        # Each is decompressed when its turn comes.
+        nonlocal free
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(files[file], max(free, 1))
+        if not unpacker.eof:
+            raise ValueError("automatic masks that are cut off, or do not fit into memory")
+        free -= len(data)
+        return data
+
+    return read_candidates(Field(entries, "candidates", name), shape, read)

@@ -17,11 +17,45 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.inference.strokes import Scribble
 
-__all__ = ["AS_DRAWN", "Reader"]
+__all__ = ["AS_DRAWN", "Reader", "planes_of", "read_limits"]
 
 AS_DRAWN = "as drawn"
 """Instead of an answer's prompts: they are those that the object has on that plane."""
 _LOGITS = (256, 256)
+
+
+def planes_of(items: Field, shape: tuple[int, ...], *, canonical: bool = False) -> dict[Plane, Field]:
+    """The items of a list by the planes that they name.
+
+    Parameters
+    ----------
+    items : Field
+    shape : tuple of int
+        Of the image, without colours.
+    canonical : bool, default False
+        Only planes of the last two axes are allowed.
+
+    Raises
+    ------
+    AnnotationError
+        If one of them is not a plane of the image, or there twice.
+    """
+    result: dict[Plane, Field] = {}
+    for item in items:
+        where = item["plane"]
+        index = tuple(None if one.value is None else one.whole(0) for one in where)
+        inside = len(index) == len(shape) and all(
+            at is None or at < length for at, length in zip(index, shape, strict=True)
+        )
+        if not inside or sum(at is None for at in index) != 2:
+            where.fail(f"not a plane of an image of shape {shape}")
+        plane = Plane(index)
+        if canonical and not is_canonical(plane):
+            where.fail("not a plane of the last two axes")
+        if plane in result:
+            where.fail("there twice")
+        result[plane] = item
+    return result
 
 
 class Reader:
@@ -47,12 +81,13 @@ class Reader:
         AnnotationError
             If it is none.
         """
-        prompts = {p: self._prompts(f, p) for p, f in self._by_plane(item["prompts"]).items()}
-        answers = {p: self._answer(f, p, prompts) for p, f in self._by_plane(item["answers"]).items()}
-        base = {p: self._answer(f, p, prompts) for p, f in self._by_plane(item["base"]).items()}
-        hand = self._by_plane(item["hand"], canonical=True)
-        masks = self._by_plane(item["masks"], canonical=True)
-        taken = self._by_plane(item["taken"], canonical=True)
+        shape = self.shape
+        prompts = {p: self._prompts(f, p) for p, f in planes_of(item["prompts"], shape).items()}
+        answers = {p: self._answer(f, p, prompts) for p, f in planes_of(item["answers"], shape).items()}
+        base = {p: self._answer(f, p, prompts) for p, f in planes_of(item["base"], shape).items()}
+        hand = planes_of(item["hand"], shape, canonical=True)
+        masks = planes_of(item["masks"], shape, canonical=True)
+        taken = planes_of(item["taken"], shape, canonical=True)
         try:
             source = Source(item["source"].text())
         except ValueError:
@@ -75,24 +110,6 @@ class Reader:
             masks={p: self._mask(f["mask"], p, some=True) for p, f in masks.items()},
             taken={p: self._lent(f["from"], p) for p, f in taken.items()},
         )
-
-    def _by_plane(self, items: Field, *, canonical: bool = False) -> dict[Plane, Field]:
-        result: dict[Plane, Field] = {}
-        for item in items:
-            where = item["plane"]
-            index = tuple(None if one.value is None else one.whole(0) for one in where)
-            inside = len(index) == len(self.shape) and all(
-                at is None or at < length for at, length in zip(index, self.shape, strict=True)
-            )
-            if not inside or sum(at is None for at in index) != 2:
-                where.fail(f"not a plane of an image of shape {self.shape}")
-            plane = Plane(index)
-            if canonical and not is_canonical(plane):
-                where.fail("not a plane of the last two axes")
-            if plane in result:
-                where.fail("there twice")
-            result[plane] = item
-        return result
 
     def _mask(self, item: Field, plane: Plane, *, some: bool = False) -> Mask:
         mask = self.masks[item.whole(0, len(self.masks) - 1)]
@@ -138,7 +155,7 @@ class Reader:
             prompts = drawn.get(plane) if asked.value == AS_DRAWN else self._prompts(asked, plane)
             if prompts is None:
                 asked.fail("nothing is drawn there")
-        look = Look(None if limits is None else _limits(limits), item["gamma"].number(finite=False))
+        look = Look(None if limits is None else read_limits(limits), item["gamma"].number(finite=False))
         return Answer(
             candidates=tuple(candidates),
             chosen=item["chosen"].whole(0, len(candidates) - 1),
@@ -181,7 +198,8 @@ def _logits(item: Field) -> NDArray[np.float32]:
     return logits
 
 
-def _limits(item: Field) -> tuple[float, float]:
+def read_limits(item: Field) -> tuple[float, float]:
+    """Two numbers, finite or not."""
     values = [one.number(finite=False) for one in item]
     if len(values) != 2:
         item.fail("not two numbers")

@@ -44,6 +44,8 @@ class Recoverable:
         Of the image.
     problem : str
         Why it cannot be had back, in a sentence; empty if it can.
+    planes : int
+        On how many planes there is what an automatic run found.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Recoverable:
     shape: tuple[int, ...] = ()
     identity: ImageIdentity | None = None
     problem: str = ""
+    planes: int = 0
 
     def load(self) -> Snapshot:
         """The annotation. The file stays: discard it when what it holds is in a safe place.
@@ -120,7 +123,7 @@ def _look_at(path: Path) -> Recoverable | None:
         changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         with _held(path):
             kept = read_journal(path, objects=False)
-            if kept is None or not kept.count:
+            if kept is None or not (kept.count or kept.planes):
                 # Its program was ended before there was anything, or after all of it was deleted.
                 with contextlib.suppress(OSError):
                     _move_away(path)
@@ -131,7 +134,9 @@ def _look_at(path: Path) -> Recoverable | None:
         return Recoverable(path, changed, problem=f"{path} cannot be read ({error.strerror or error}).")
     except AnnotationError as error:
         return Recoverable(path, changed, problem=str(error))
-    return Recoverable(path, kept.time, kept.name, kept.count, kept.snapshot.shape, kept.identity)
+    return Recoverable(
+        path, kept.time, kept.name, kept.count, kept.snapshot.shape, kept.identity, planes=kept.planes
+    )
 
 
 class _InUse(AnnotationError):

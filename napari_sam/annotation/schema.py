@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from napari_sam.annotation.candidate_table import entry_of
 from napari_sam.annotation.fields import Field
 from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.mask_table import MaskTable, read_masks
@@ -56,6 +57,10 @@ def to_json(
         Of its image.
     created : str, optional
         ISO 8601; now, if not given.
+
+    Notes
+    -----
+    Of what automatic runs found, it is said where it is: the arrays are not JSON, and are in files beside it.
     """
     from napari_sam import __version__
 
@@ -63,6 +68,7 @@ def to_json(
     image = None
     if identity is not None:
         image = {"shape": list(identity.shape), "dtype": identity.dtype, "digest": identity.digest}
+    found = [entry_of(*one, number) for number, one in enumerate(snapshot.candidates.items())]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -77,6 +83,8 @@ def to_json(
         "opened": None if snapshot.opened is None else _object(snapshot.opened, table),
         "objects": [_object(item, table) for item in snapshot.objects],
         "masks": table.entries,
+        # Only where there are some, as in files of older versions.
+        **({"candidates": found} if found else {}),
     }
 
 
@@ -151,7 +159,7 @@ def _answer(answer: Answer, drawn: Prompts | None, table: MaskTable) -> dict[str
 def from_json(
     data: Any, rows: Iterable[Any] = (), *, name: str = "The annotation"
 ) -> tuple[Snapshot, ImageIdentity | None, Info]:
-    """What :func:`to_json` was given.
+    """What :func:`to_json` was given, without what automatic runs found.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ class Linker:
         if not 0 < least_iou <= 1:
             raise ValueError(f"Masks are linked from an IoU above 0 and up to 1 on, not {least_iou}.")
         self._least = least_iou
-        self._last: Sequence[Mask] = ()
+        self._last = _Flat(())
         self._numbers = np.zeros(0, dtype=np.int64)
         self._count = 0
 
@@ -84,7 +84,7 @@ class Linker:
 
     def skip(self) -> None:
         """The plane that comes next is no neighbour of the last one."""
-        self._last, self._numbers = (), np.zeros(0, dtype=np.int64)
+        self._last, self._numbers = _Flat(()), np.zeros(0, dtype=np.int64)
 
     def add(self, masks: Sequence[Mask]) -> NDArray[np.int64]:
         """The object of each mask of the next plane: shape (N,), int64.
@@ -95,18 +95,17 @@ class Linker:
             If the plane is of another size than the last one.
         """
         numbers = np.full(len(masks), -1, dtype=np.int64)
-        before, after = _matched(self._last, masks, self._least)
+        plane = _Flat(masks)
+        before, after = _matched(self._last, plane, self._least)
         numbers[after] = self._numbers[before]
         new = np.flatnonzero(numbers < 0)
         numbers[new] = self._count + np.arange(len(new))
         self._count += len(new)
-        self._last, self._numbers = tuple(masks), numbers
+        self._last, self._numbers = plane, numbers
         return numbers.copy()
 
 
-def _matched(
-    one: Sequence[Mask], other: Sequence[Mask], least: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _matched(one: _Flat, other: _Flat, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs of masks of two planes, each mask in one at most: the best there are, all in all."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -115,8 +114,10 @@ def _matched(
     if not len(first):
         return first, second
     # Who shares no partner, however far away, does not matter to the others.
-    size = len(one) + len(other)
-    graph = coo_array((np.ones(len(first), dtype=np.int8), (first, len(one) + second)), shape=(size, size))
+    size = len(one.masks) + len(other.masks)
+    graph = coo_array(
+        (np.ones(len(first), dtype=np.int8), (first, len(one.masks) + second)), shape=(size, size)
+    )
     part = connected_components(graph, directed=False)[1][first]
     order = np.argsort(part, kind="stable")
     starts = np.flatnonzero(np.append(True, part[order][1:] != part[order][:-1]))
@@ -130,8 +131,8 @@ def _matched(
 
 
 def _assigned(
-    one: Sequence[Mask],
-    other: Sequence[Mask],
+    one: _Flat,
+    other: _Flat,
     first: NDArray[np.intp],
     second: NDArray[np.intp],
     iou: NDArray[np.float64],
@@ -139,7 +140,7 @@ def _assigned(
     """Which of some pairs make the greatest sum, each mask being in one pair at most."""
     from scipy.optimize import linear_sum_assignment
 
-    rows, columns = _in_place_order(one, first), _in_place_order(other, second)
+    rows, columns = _in_place_order(one.masks, first), _in_place_order(other.masks, second)
     places = {index: at for at, index in enumerate(rows)}, {index: at for at, index in enumerate(columns)}
     row = np.array([places[0][index] for index in first.tolist()])
     column = np.array([places[1][index] for index in second.tolist()])
@@ -158,15 +159,14 @@ def _in_place_order(masks: Sequence[Mask], indices: NDArray[np.intp]) -> list[in
 
 
 def _overlapping(
-    one: Sequence[Mask], other: Sequence[Mask], least: float
+    one: _Flat, other: _Flat, least: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Pairs of masks of two planes with at least an IoU, and that."""
-    if one and other and one[0].shape != other[0].shape:
-        raise ValueError(f"Planes of {one[0].shape} and {other[0].shape} pixels cannot be linked.")
-    mine, theirs = _Flat(one), _Flat(other)
-    first, second = _near(mine, theirs, least)
-    common = _common(mine, theirs, first, second)
-    iou = common / np.maximum(mine.areas[first] + theirs.areas[second] - common, 1)
+    if one.masks and other.masks and one.masks[0].shape != other.masks[0].shape:
+        raise ValueError(f"Planes of {one.masks[0].shape} and {other.masks[0].shape} cannot be linked.")
+    first, second = _near(one, other, least)
+    common = _common(one, other, first, second)
+    iou = common / np.maximum(one.areas[first] + other.areas[second] - common, 1)
     enough = iou >= least
     return first[enough], second[enough], iou[enough]
 
@@ -175,6 +175,7 @@ class _Flat:
     """All masks of a plane: their boxes, areas, and the bits of the boxes one after the other."""
 
     def __init__(self, masks: Sequence[Mask]) -> None:
+        self.masks = tuple(masks)
         self.boxes = np.array([mask.bbox_xywh for mask in masks], dtype=np.int64).reshape(-1, 4)
         self.boxes[:, 2:] += self.boxes[:, :2]
         self.bits = np.concatenate([np.zeros(0, dtype=bool), *(mask.bits.ravel() for mask in masks)])
@@ -192,18 +193,22 @@ class _Flat:
 def _near(one: _Flat, other: _Flat, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs whose boxes and areas do not rule out such an IoU."""
     first, second = [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=np.intp)]
-    a, b = one.boxes.astype(np.float32).T, other.boxes.astype(np.float32).T
+    # Of the few that meet only, it is computed how far: comparing is all that is done with all pairs.
+    a, b = one.boxes.astype(np.int32).T, other.boxes.astype(np.int32).T
     step = max(1, _CHUNK // max(len(other.boxes), 1))
     for start in range(0, len(one.boxes), step):
         here = slice(start, start + step)
-        width = np.minimum.outer(a[2, here], b[2]) - np.maximum.outer(a[0, here], b[0])
-        height = np.minimum.outer(a[3, here], b[3]) - np.maximum.outer(a[1, here], b[1])
-        row, column = ((width > 0) & (height > 0)).nonzero()
-        box = width[row, column].astype(np.float64) * height[row, column]
+        meet = np.less.outer(a[0, here], b[2])
+        meet &= np.greater.outer(a[2, here], b[0])
+        meet &= np.less.outer(a[1, here], b[3])
+        meet &= np.greater.outer(a[3, here], b[1])
+        row, column = np.divmod(np.flatnonzero(meet), len(other.boxes))
         row += start
+        x0, y0 = np.maximum(one.boxes[row, :2], other.boxes[column, :2]).T
+        x1, y1 = np.minimum(one.boxes[row, 2:], other.boxes[column, 2:]).T
         areas = one.areas[row], other.areas[column]
-        most = np.minimum(box, np.minimum(*areas))
-        possible = most >= least * (areas[0] + areas[1] - most) * (1 - 1e-9)
+        most = np.minimum((x1 - x0) * (y1 - y0), np.minimum(*areas))
+        possible = most >= least * (areas[0] + areas[1] - most)
         first.append(row[possible])
         second.append(column[possible])
     return np.concatenate(first), np.concatenate(second)
