@@ -17,8 +17,7 @@ from napari_sam.errors import ImageError, NapariSamError
 
 if TYPE_CHECKING:
     from napari_sam.inference.automatic import SamAutomaticMaskGenerator
-
-__all__ = ["Format", "OnTop", "auto"]
+__all__ = ["Format", "OnTop", "PointsFrom", "auto"]
 
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy"})
 _LABELS = frozenset({".tif", ".tiff", ".png", ".npy"})
@@ -39,6 +38,22 @@ class OnTop(StrEnum):
 
     SCORE = "score"
     SMALL = "small"
+
+
+class PointsFrom(StrEnum):
+    """Where the points are that are prompted."""
+
+    GRID = "grid"
+    CENTRES = "centres"
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What label images are to be like."""
+
+    on_top: OnTop
+    semantic: bool
+    link: float | None
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,24 @@ def auto(
     on_top: Annotated[
         OnTop, typer.Option(help="Whose label a pixel of several masks gets: best score, or smallest.")
     ] = OnTop.SCORE,
+    points_from: Annotated[
+        PointsFrom,
+        typer.Option(help="A grid, or the centres of objects that the model sees: only nano sees them."),
+    ] = PointsFrom.GRID,
+    semantic: Annotated[
+        bool, typer.Option("--semantic", help="Label images are 1 where anything is.")
+    ] = False,
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="Label images of stacks: one label for an object on all its planes."),
+    ] = False,
+    link_iou: Annotated[
+        float | None,
+        typer.Option(
+            help="The same, and masks of neighbouring planes overlap by at least this IoU; 0.3 without it.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Segment again what is there already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
@@ -131,11 +164,13 @@ def auto(
 
     Images whose results are in the folder already are skipped, so that a run that was interrupted goes on
     where it stopped. A file that cannot be segmented is reported, and the others are done; the exit code is 0
-    only if all went well. Planes of a stack are segmented one by one. Thresholds that are not given are those
+    only if all went well. Planes of a stack are segmented one by one;
+    --link makes objects of the stack of them. Thresholds that are not given are those
     that suit the model.
     """
     with one_sentence_errors():
         jobs = _jobs(inputs, output, formats)
+        labels = _Labels(on_top, semantic, _least_iou(link, link_iou, semantic))
 
         from napari_sam.inference.automatic import SamAutomaticMaskGenerator
         from napari_sam.models import load_model
@@ -153,16 +188,31 @@ def auto(
             crop_overlap_ratio,
             crop_n_points_downscale_factor,
             min_mask_region_area=min_mask_region_area,
+            prompts=points_from.value,
         )
         if not jobs[0].single:
             output.mkdir(parents=True, exist_ok=True)
-        failed = sum(not _tried(generator, job, on_top, force, quiet) for job in jobs)
+        failed = sum(not _tried(generator, job, labels, force, quiet) for job in jobs)
     if failed:
         raise typer.Exit(1 if failed < len(jobs) else 2)
 
 
+def _least_iou(link: bool, given: float | None, semantic: bool) -> float | None:
+    """From which IoU on masks of neighbouring planes are one object; None: never."""
+    from napari_sam.inference.linking import LINK_IOU
+
+    if not link and given is None:
+        return None
+    if semantic:
+        raise ImageError("With --semantic there are no objects to link: leave out one of the two.")
+    least = LINK_IOU if given is None else given
+    if not 0 < least <= 1:
+        raise ImageError(f"--link-iou is greater than 0 and at most 1, not {least:g}.")
+    return least
+
+
 def _tried(
-    generator: SamAutomaticMaskGenerator, job: _Output, on_top: OnTop, force: bool, quiet: bool
+    generator: SamAutomaticMaskGenerator, job: _Output, wanted: _Labels, force: bool, quiet: bool
 ) -> bool:
     """Whether an image was segmented; what happened is printed."""
     if job.is_done and not force:
@@ -170,7 +220,7 @@ def _tried(
         return True
     started = time.perf_counter()
     try:
-        planes, count = _segmented(generator, job, on_top, quiet)
+        planes, count = _segmented(generator, job, wanted, quiet)
     except (NapariSamError, OSError) as error:
         # Decoders name the file they failed on.
         text = str(error)
@@ -182,19 +232,25 @@ def _tried(
 
 
 def _segmented(
-    generator: SamAutomaticMaskGenerator, job: _Output, on_top: OnTop, quiet: bool
+    generator: SamAutomaticMaskGenerator, job: _Output, wanted: _Labels, quiet: bool
 ) -> tuple[int, int]:
     """Write the results of one image; how many planes it has, and how many masks."""
     import numpy as np
 
     from napari_sam.formats.candidates import WRITERS
     from napari_sam.inference.files import read_image, write_labels
-    from napari_sam.inference.mask_files import label_image
+    from napari_sam.inference.mask_files import StackLabels
 
     pixels, colour = read_image(job.image)
     leading = pixels.shape[: max(0, pixels.ndim - (3 if colour else 2))]
     labels = []
-    first = 0
+    stack = StackLabels(
+        smaller_on_top=wanted.on_top is OnTop.SMALL,
+        semantic=wanted.semantic,
+        # The labels of a single plane are the numbers of the masks in other formats.
+        link=wanted.link if leading else None,
+    )
+    count = 0
     for index in np.ndindex(*leading):
         plane = "".join(f"_{at:04d}" for at in index)
         with _bar(f"{job.image.name}{plane}", quiet) as progress:
@@ -203,14 +259,13 @@ def _segmented(
             if kind is not Format.LABELS:
                 WRITERS[kind.value][1](job.path(kind, plane), found, job.image.name)
         if Format.LABELS in job.formats:
-            one = label_image(found, smaller_on_top=on_top is OnTop.SMALL).astype(np.int64)
-            labels.append(np.where(one > 0, one + first, 0))
-        first += len(found)
+            labels.append(stack.add(found, first=not any(index[-1:])))
+        count += len(found)
     if labels:
         stacked = np.stack(labels).reshape(*leading, *labels[0].shape) if leading else labels[0]
         write_labels(job.path(Format.LABELS), stacked, force=True)
     job.note()
-    return math.prod(leading), first
+    return math.prod(leading), count
 
 
 def _bar(title: str, quiet: bool) -> Any:

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from napari_sam.annotation import Answer, Document, ObjectClass, Plane, SamObject, Source
-from napari_sam.annotation.automatic import accept_candidates, drafts_of_candidates, occupied
+from napari_sam.annotation.automatic import (
+    accept_candidates,
+    accept_stack,
+    drafts_of_candidates,
+    occupied,
+)
 from napari_sam.annotation.schema import from_json, to_json
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.candidates import MaskCandidates
@@ -134,3 +139,101 @@ def test_stability_survives_a_file_and_may_be_missing() -> None:
     automatic["stability"] = "high"
     with pytest.raises(AnnotationError, match="stability"):
         from_json(data)
+
+
+# All masks as one object
+
+
+def test_one_object_of_all_masks_is_what_was_shown() -> None:
+    document = with_objects(block(0, 0, 12, 12))
+    document.set_classes([ObjectClass(4, "cell", "#ff0000")])
+    document.new_class = 4
+    before = document.to_labels()
+    sieve, wanted = sieve_of(block(20, 5, 40, 25), block(8, 8, 25, 30), block(0, 0, 10, 13)), Filter()
+    shown = sieve.paint(sieve.select(wanted), wanted, occupied(document, PLANE)).labels > 0
+    (item,) = accept_candidates(document, sieve, wanted, PLANE, as_one=True)
+    np.testing.assert_array_equal(document.to_labels() == item.id, shown)
+    np.testing.assert_array_equal(document.to_labels()[before > 0], before[before > 0])
+    assert (item.class_id, item.source, item.accepted, item.score) == (4, Source.AUTOMATIC, True, None)
+    assert item.base[PLANE].model == "nano"
+    assert document.undo_text == "Segment everything"
+    assert accept_candidates(document, sieve, wanted, PLANE, as_one=True) == []
+
+
+# Stacks
+
+DEPTH = 4
+ZS = [Plane((z, None, None)) for z in range(DEPTH)]
+
+
+def test_a_stack_is_accepted_in_one_step_and_gives_what_was_shown() -> None:
+    document = with_objects(block(0, 0, 12, 12), block(30, 30, 36, 36), shape=(DEPTH, *SHAPE), plane=ZS[1])
+    before = document.to_labels()
+    # The long one has the better score on the first plane, and the worse one on the others.
+    long, wide = block(20, 5, 26, 25), block(15, 10, 40, 20)
+    runs = {
+        ZS[2]: sieve_of(wide, long),
+        ZS[0]: sieve_of(long, wide),
+        ZS[1]: sieve_of(wide, long, block(0, 0, 13, 12)),
+    }
+    wanted = Filter(min_visible=0.3)
+    shown = {
+        plane: sieve.paint(sieve.select(wanted), wanted, occupied(document, plane)).labels
+        for plane, sieve in runs.items()
+    }
+    document.overwrite = True  # does not count here
+    added = accept_stack(document, runs, wanted, link=0.2)
+    assert document.overwrite
+    assert [sorted(plane.index[0] or 0 for plane in item.masks) for item in added] == [[0, 1, 2], [0, 1, 2]]
+    after = document.to_labels()
+    for plane, labels in shown.items():
+        np.testing.assert_array_equal((after != before)[plane.slices], labels > 0)
+        for item in added:
+            (value,) = np.unique(labels[after[plane.slices] == item.id])
+            answer = item.base[plane]
+            assert answer.score == pytest.approx(runs[plane].candidates.predicted_iou[value - 1])
+            np.testing.assert_array_equal(answer.mask.to_array(), labels == value)
+    np.testing.assert_array_equal(after[before > 0], before[before > 0])
+    assert document.undo() == "Segment everything"
+    np.testing.assert_array_equal(document.to_labels(), before)
+    assert not document.undo_text
+
+
+def test_planes_that_are_not_neighbours_are_not_linked() -> None:
+    square = block(5, 5, 15, 15)
+    shape = (2, DEPTH, *SHAPE)
+    at = [(0, 0), (0, 1), (0, 3), (1, 0), (1, 1)]
+    runs = {Plane((t, z, None, None)): sieve_of(square) for t, z in at}
+    for link, expected in ((0.3, [2, 1, 2]), (None, [1] * 5)):
+        added = accept_stack(Document(shape), runs, Filter(), link=link)
+        assert [len(item.masks) for item in added] == expected
+        assert [item.id for item in added] == list(range(1, len(added) + 1))
+
+
+def test_upright_planes_and_a_single_one() -> None:
+    square = block(1, 0, 9, 4, (DEPTH, 50))
+    document = Document((DEPTH, *SHAPE))
+    (item,) = accept_stack(document, {Plane((None, y, None)): sieve_of(square) for y in (7, 8)}, Filter())
+    labels = document.to_labels()
+    assert labels[:, 7:9, 1:9].all()
+    assert np.count_nonzero(labels) == item.area == 2 * square.area
+    assert len(accept_stack(Document(SHAPE), {PLANE: sieve_of(block(0, 0, 5, 5))}, Filter())) == 1
+
+
+def test_a_stack_as_one_object_and_only_among_some() -> None:
+    left, right = block(0, 0, 10, 10), block(20, 20, 30, 30)
+    document = Document((DEPTH, *SHAPE))
+    runs = dict.fromkeys(ZS[:3], sieve_of(left, right))
+    among = {ZS[0]: np.array([True, False]), ZS[1]: np.array([False, False])}
+    (item,) = accept_stack(document, runs, Filter(), among, as_one=True)
+    assert {plane: mask.area for plane, mask in item.masks.items()} == {ZS[0]: 100, ZS[2]: 200}
+    assert accept_stack(document, runs, Filter(), dict.fromkeys(runs, among[ZS[1]])) == []
+    assert accept_stack(document, {}, Filter()) == []
+    assert len(document.history) == 1
+
+
+def test_a_link_that_is_no_iou_is_refused_before_anything_is_done() -> None:
+    document = Document((DEPTH, *SHAPE))
+    with pytest.raises(ValueError, match="from an IoU above 0"):
+        accept_stack(document, {ZS[0]: sieve_of(block(0, 0, 5, 5))}, Filter(), link=0)
+    assert not document.objects

@@ -102,6 +102,52 @@ def test_a_stack_plane_by_plane(tmp_path: Path) -> None:
     assert not first & second
 
 
+def segmented(tmp_path: Path, image: np.ndarray, *options: object) -> np.ndarray:
+    tifffile.imwrite(tmp_path / "stack.tif", image, photometric="minisblack")
+    done = run(tmp_path / "stack.tif", "-o", tmp_path / "labels.npy", "--force", *options)
+    assert done.exit_code == 0, done.output
+    labels: np.ndarray = np.load(tmp_path / "labels.npy")
+    return labels
+
+
+def test_linked_planes_of_a_stack_share_labels(tmp_path: Path) -> None:
+    # Twice the same stack of two planes, in time: its last plane is no neighbour of the next first one.
+    stack = np.stack([np.stack([PART, PART])] * 2)
+    labels = segmented(tmp_path, stack, "--link", "--points-from", "centres")
+    assert labels.shape == stack.shape
+    assert set(np.unique(labels)) == set(range(labels.max() + 1))
+    for planes in labels:
+        np.testing.assert_array_equal(planes[0], planes[1])
+    assert not set(np.unique(labels[0])) & set(np.unique(labels[1])) - {0}
+
+
+def test_semantic_labels_and_points_from_centres(tmp_path: Path) -> None:
+    whole = segmented(tmp_path, PART, "--semantic", "--points-from", "centres")
+    parts = segmented(tmp_path, PART, "--points-from", "centres")
+    assert set(np.unique(whole)) == {0, 1}
+    assert whole.dtype == np.uint8
+    assert whole[parts > 0].all()
+    for x, y in ((46, 55), (114, 61)):
+        assert whole[y, x]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--link", "--semantic"], "no objects to link"),
+        (["--link-iou", "0"], "greater than 0 and at most 1, not 0"),
+        (["--link-iou", "nan"], "not nan"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(
+    images: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    done = run(images, "-o", tmp_path / "out", *options)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["missing.png", "."])
 def test_nothing_to_segment(tmp_path: Path, name: str) -> None:
     done = run(tmp_path / name, "-o", tmp_path / "out")

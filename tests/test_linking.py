@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_sam.inference import linking
+from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.linking import Linker, link_planes
 from napari_sam.inference.mask import Mask
+from napari_sam.inference.mask_files import StackLabels, label_image
 
 SIZE = (7, 8)
 
@@ -135,6 +137,35 @@ def test_masks_larger_than_what_is_compared_at_once(monkeypatch: pytest.MonkeyPa
     for chunk in (1, 39, 100, 1201):
         monkeypatch.setattr(linking, "_CHUNK", chunk)
         assert [numbers.tolist() for numbers in link_planes(planes, 0.2)] == whole
+
+
+def found(*masks: Mask) -> MaskCandidates:
+    count, shape = len(masks), masks[0].shape
+    scores = np.linspace(0.9, 0.5, count)
+    return MaskCandidates.of(
+        masks, scores, scores, np.zeros((count, 2)), np.tile([0, 0, *shape[::-1]], (count, 1)), shape
+    )
+
+
+def test_label_images_of_a_stack() -> None:
+    # The third is hidden by the first and left out; the second has lost a part of its pixels.
+    masks = [block(5, 5, 20, 20), block(15, 5, 40, 20), block(6, 6, 10, 10)]
+    runs = [found(*masks), found(*masks[::-1])]
+    single = [label_image(run) for run in runs]
+    apart, linked = StackLabels(), StackLabels(link=0.3)
+    first, second = (apart.add(run) for run in runs)
+    np.testing.assert_array_equal(first, single[0])
+    np.testing.assert_array_equal(second, np.where(single[1] > 0, single[1] + 3, 0))
+    first, second = (linked.add(run) for run in runs)
+    assert set(np.unique(first)) == {0, 1, 2}
+    # On the second plane the small one has the better score, and goes on as nothing.
+    large, wide, small = second[18, 7], second[7, 30], second[7, 7]
+    assert (large, wide) == (first[7, 7], first[7, 30])
+    assert small == 3
+    assert set(np.unique(linked.add(runs[0], first=True))) == {0, 4, 5}
+    semantic = StackLabels(semantic=True).add(runs[0])
+    assert semantic.dtype == np.uint8
+    np.testing.assert_array_equal(semantic == 1, np.any([mask.to_array() for mask in masks], axis=0))
 
 
 @pytest.mark.parametrize("least", [0.0, -1.0, 1.1, float("nan")])

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.files import open_atomic
 from napari_sam.inference.filtering import Filter, Sieve
+from napari_sam.inference.linking import Linker
+from napari_sam.inference.mask import Mask
 
-__all__ = ["COLUMNS", "label_image", "write_csv", "write_pngs"]
+__all__ = ["COLUMNS", "StackLabels", "label_image", "write_csv", "write_pngs"]
 
 COLUMNS = (
     *("id", "area", "bbox_x0", "bbox_y0", "bbox_w", "bbox_h", "point_input_x", "point_input_y"),
@@ -22,7 +24,9 @@ COLUMNS = (
 """Of tables, as the official script names them."""
 
 
-def label_image(found: MaskCandidates, *, smaller_on_top: bool = False) -> NDArray[np.integer]:
+def label_image(
+    found: MaskCandidates, *, smaller_on_top: bool = False, semantic: bool = False
+) -> NDArray[np.integer]:
     """Masks as labels from 1 on: shape (H, W), uint16 or int32.
 
     A pixel that several masks have goes to the one with the highest predicted IoU, or to the smallest; masks
@@ -32,9 +36,86 @@ def label_image(found: MaskCandidates, *, smaller_on_top: bool = False) -> NDArr
     ----------
     found : MaskCandidates
     smaller_on_top : bool
+    semantic : bool
+        1 where any mask is, instead: uint8.
+
+    Examples
+    --------
+    >>> from napari_sam.inference.mask import Mask
+    >>> masks = [Mask((0, 0), np.ones((1, 4), dtype=bool), (1, 6)), Mask((0, 3), np.ones((1, 2)), (1, 6))]
+    >>> found = MaskCandidates.of(masks, [0.8, 0.9], [1, 1], [(0, 0)] * 2, [(0, 0, 6, 1)] * 2, (1, 6))
+    >>> label_image(found), label_image(found, semantic=True)
+    (array([[1, 1, 1, 2, 2, 0]], dtype=uint16), array([[1, 1, 1, 1, 1, 0]], dtype=uint8))
     """
-    sieve, wanted = Sieve(found), Filter(max_overlap=1.0, smaller_on_top=smaller_on_top)
-    return sieve.paint(sieve.select(wanted), wanted).labels
+    # Of all masks together, none is left out for what the others have of it.
+    least = 0.0 if semantic else 0.5
+    sieve, wanted = Sieve(found), Filter(max_overlap=1.0, smaller_on_top=smaller_on_top, min_visible=least)
+    labels = sieve.paint(sieve.select(wanted), wanted).labels
+    return (labels > 0).astype(np.uint8) if semantic else labels
+
+
+class StackLabels:
+    """Label images of the planes of a stack, one after the other, with labels that go on from plane to plane.
+
+    Parameters
+    ----------
+    smaller_on_top, semantic : bool
+        As of :func:`label_image`.
+    link : float, optional
+        Masks of neighbouring planes have the same label if they overlap by at least this IoU, and match best:
+        see :func:`~napari_sam.inference.linking.link_planes`. By default, each mask has its own.
+
+    Raises
+    ------
+    ValueError
+        If `link` is not greater than 0 and at most 1.
+
+    Examples
+    --------
+    >>> from napari_sam.inference.mask import Mask
+    >>> mask = Mask((0, 1), np.ones((1, 2), dtype=bool), (1, 4))
+    >>> found = MaskCandidates.of([mask], [0.8], [1], [(0, 0)], [(0, 0, 4, 1)], (1, 4))
+    >>> stack, linked = StackLabels(), StackLabels(link=0.3)
+    >>> [stack.add(found).tolist() for _ in range(2)], [linked.add(found).tolist() for _ in range(2)]
+    ([[[0, 1, 1, 0]], [[0, 2, 2, 0]]], [[[0, 1, 1, 0]], [[0, 1, 1, 0]]])
+    """
+
+    def __init__(
+        self, *, smaller_on_top: bool = False, semantic: bool = False, link: float | None = None
+    ) -> None:
+        self._small, self._semantic = smaller_on_top, semantic
+        self._linker = None if link is None else Linker(link)
+        self._used = 0
+
+    def add(self, found: MaskCandidates, *, first: bool = False) -> NDArray[np.integer]:
+        """The labels of the next plane: shape (H, W), int32 or, if semantic, uint8.
+
+        Parameters
+        ----------
+        found : MaskCandidates
+        first : bool, default False
+            It is no neighbour of the plane before.
+        """
+        labels = label_image(found, smaller_on_top=self._small, semantic=self._semantic)
+        if self._semantic:
+            return labels
+        new = np.zeros(len(found) + 1, dtype=np.int32)
+        if self._linker is None:
+            new[1:] = self._used + np.arange(1, len(new))
+            self._used += len(found)
+        else:
+            if first:
+                self._linker.skip()
+            seen = np.unique(labels[labels > 0])
+            boxes = found.boxes[seen.astype(np.intp) - 1].tolist()
+            new[seen] = 1 + self._linker.add(
+                [
+                    Mask((y0, x0), labels[y0:y1, x0:x1] == label, found.shape)
+                    for label, (x0, y0, x1, y1) in zip(seen.tolist(), boxes, strict=True)
+                ]
+            )
+        result: NDArray[np.int32] = new[labels]
+        return result
 
 
 def write_csv(path: Path, found: MaskCandidates, image: str) -> None:  # noqa: ARG001 - one signature for all
