@@ -13,13 +13,14 @@ from napari_sam.annotation.records import GREATEST_ID, ObjectClass, Source
 from napari_sam.errors import FormatError
 from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.class_lists import classes_of
+from napari_sam.formats.coco_boxes import Box, BoxedImage, box_of
 from napari_sam.formats.coco_masks import MaskReader, plane_of
 from napari_sam.formats.json_files import read_json
 from napari_sam.formats.segmentation import Index, Item, Segmentation
 from napari_sam.formats.telling import naming, tell_left_out
 from napari_sam.inference.mask import Mask
 
-__all__ = ["FLAT", "OWN", "members_of_sam", "read_coco"]
+__all__ = ["FLAT", "OWN", "members_of_sam", "read_coco", "read_coco_and_boxes"]
 
 OWN = "napari_sam"
 """The member of an image's entry that says which plane of which image it is."""
@@ -101,16 +102,32 @@ def read_coco(path: Path, shape: tuple[int, ...] | None) -> list[Segmentation]:
     """
     root = Field(read_json(path), document=str(path))
     with naming(path):
-        found = _segmentations(root, path, shape)
+        found, _ = _content(root, path, shape, with_boxes=False)
     if shape is not None and len(found) == 1 and found[0].shape != shape:
         raise FormatError(f"{path} is of an image of the shape {found[0].shape}, not {shape}.")
     return found
 
 
-def _segmentations(root: Field, path: Path, shape: tuple[int, ...] | None) -> list[Segmentation]:
+def read_coco_and_boxes(path: Path) -> tuple[list[Segmentation], list[BoxedImage]]:
+    """As :func:`read_coco`, and what has a box but no pixels, of each image that has such.
+
+    Raises
+    ------
+    FormatError
+        If it is no COCO file.
+    """
+    root = Field(read_json(path), document=str(path))
+    with naming(path):
+        return _content(root, path, None, with_boxes=True)
+
+
+def _content(
+    root: Field, path: Path, shape: tuple[int, ...] | None, *, with_boxes: bool
+) -> tuple[list[Segmentation], list[BoxedImage]]:
     images, places = _images(root["images"], shape)
     classes, names = _classes(root)
     masks, left_out = MaskReader(), 0
+    boxes: dict[int, list[Box]] = {}
     for entry in root["annotations"]:
         place = places.get(_key(entry["image_id"]))
         if place is None:
@@ -118,14 +135,25 @@ def _segmentations(root: Field, path: Path, shape: tuple[int, ...] | None) -> li
         segmentation = entry.get("segmentation")
         mask = None if segmentation is None else masks.read(segmentation, place.size)
         if mask is None or mask.is_empty:
-            left_out += 1
+            corners = box_of(entry) if with_boxes else None
+            if corners is None:
+                left_out += 1
+                continue
+            about = _draft(entry, names, place)
+            box = Box(corners, place.index, about.class_name, about.score)
+            boxes.setdefault(id(place.image), []).append(box)
             continue
         draft = place.image.draft(_draft(entry, names, place), entry)
         if place.index in draft.masks:
             entry.fail("an object that is on this plane already")
         draft.masks[place.index] = mask
     tell_left_out(path, left_out, "they have no pixels")
-    return [image.segmentation(classes) for image in images]
+    boxed = [
+        BoxedImage(image.shape, image.calibration, image.name, classes, boxes[id(image)])
+        for image in images
+        if id(image) in boxes
+    ]
+    return [image.segmentation(classes) for image in images], boxed
 
 
 def _images(entries: Field, shape: tuple[int, ...] | None) -> tuple[list[_Image], dict[Hashable, _Place]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -13,16 +14,18 @@ import numpy as np
 
 from napari_sam.annotation import Document
 from napari_sam.annotation.archive import SUFFIX, load_annotation, save_annotation
-from napari_sam.annotation.importing import drafts_of_labels
 from napari_sam.errors import AnnotationError
+from napari_sam.formats import Segmentation
+from napari_sam.formats.label_planes import label_planes
+from napari_sam.ui.telling import opening, saving
+from napari_sam.ui.writing_layers import KEY, segmentation_of_layer
 
 if TYPE_CHECKING:
     from napari.layers import Labels
     from napari.types import LayerData
 
-__all__ = ["document_of", "get_reader", "mark", "write_labels"]
+__all__ = ["document_of", "document_shown", "get_reader", "mark", "write_labels"]
 
-_KEY = "napari-sam"
 _documents: WeakValueDictionary[str, Document] = WeakValueDictionary()
 
 
@@ -30,22 +33,65 @@ def mark(labels: Labels, document: Document) -> None:
     """Let a layer say whose objects it shows, in words that any file format can keep."""
     token = uuid4().hex
     _documents[token] = document
-    labels.metadata[_KEY] = {"document": token}
+    labels.metadata[KEY] = {"document": token}
 
 
 def document_of(labels: Labels) -> Document | None:
-    """The document of a layer that was read from an annotation file; None for all others.
+    """The document of a layer that was read from a file by this plugin; None for all others.
 
     Raises
     ------
     AnnotationError
-        If the file is not there any more, or cannot be read.
+        If it was an annotation and is not there any more, or cannot be read.
     """
-    told = labels.metadata.get(_KEY)
-    if not isinstance(told, dict) or "file" not in told:
+    told = labels.metadata.get(KEY)
+    if not isinstance(told, dict):
         return None
-    snapshot, _, _ = load_annotation(told["file"])
-    return Document.of(snapshot) if snapshot.shape == tuple(labels.data.shape) else None
+    if "file" in told:
+        snapshot, _, _ = load_annotation(told["file"])
+        return Document.of(snapshot) if snapshot.shape == tuple(labels.data.shape) else None
+    if "classes" in told:
+        data, meta, _ = labels.as_layer_data_tuple()
+        document = segmentation_of_layer(data, meta).to_document()
+        # What was there before is where the history begins.
+        document.history.clear()
+        return document
+    return None
+
+
+def document_shown(data: Any, meta: Mapping[str, Any]) -> Document | None:
+    """The document that a layer shows, in a widget or in an annotation file; None if it shows another thing.
+
+    Parameters
+    ----------
+    data : array_like of int, shape (..., H, W)
+    meta : mapping
+        As in the layer's data tuple.
+    """
+    told = (meta.get("metadata") or {}).get(KEY)
+    document = None
+    if isinstance(told, dict) and "file" in told:
+        with contextlib.suppress(AnnotationError):  # it may be gone
+            document = Document.of(load_annotation(told["file"])[0])
+    elif isinstance(told, dict):
+        document = _documents.get(told.get("document", ""))
+    # Anybody may have painted while no widget looked.
+    return document if document is not None and _shows(data, document) else None
+
+
+def _shows(data: Any, document: Document) -> bool:
+    """Whether an array is the label image of a document, but for ids that its type cannot hold."""
+    if tuple(data.shape) != document.shape:
+        return False
+    found = Segmentation.of_snapshot(document.snapshot)
+    dtype = np.dtype(data.dtype)
+    limits = np.iinfo(np.uint8 if dtype.kind == "b" else dtype)
+    items = [item for item in found.items if limits.min <= item.id <= limits.max]
+    planes = label_planes(Segmentation(found.shape, items), dtype)
+    return all(
+        np.array_equal(np.asarray(data[index]), plane)
+        for index, plane in zip(np.ndindex(*found.shape[:-2]), planes, strict=True)
+    )
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
@@ -58,11 +104,12 @@ def _read(path: str | list[str]) -> list[LayerData]:
     """The objects of annotation files as Labels layers."""
     layers: list[LayerData] = []
     for one in [path] if isinstance(path, str) else path:
-        snapshot, _, _ = load_annotation(one)
+        with opening(one):
+            snapshot, _, _ = load_annotation(one)
         greatest = max((item.id for item in snapshot.objects), default=0)
         dtype = np.int32 if greatest <= np.iinfo(np.int32).max else np.int64
         name = Path(one).name[: -len(SUFFIX)]
-        metadata = {_KEY: {"file": os.fspath(Path(one).absolute())}}
+        metadata = {KEY: {"file": os.fspath(Path(one).absolute())}}
         labels = Document.of(snapshot).to_labels(dtype)
         layers.append((labels, {"name": name, "metadata": metadata}, "labels"))
     return layers
@@ -73,15 +120,18 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
     Raises
     ------
-    AnnotationError
+    OSError
         If the file cannot be written, or the layer is multiscale.
     """
-    told = (meta.get("metadata") or {}).get(_KEY)
-    document = _documents.get(told.get("document", "")) if isinstance(told, dict) else None
-    if document is None:
-        if not hasattr(data, "dtype"):
+    with saving():
+        if meta.get("multiscale") or not hasattr(data, "dtype"):
             raise AnnotationError("Multiscale labels cannot be saved as an annotation: choose one level.")
-        document = Document(data.shape)
-        document.add_objects(drafts_of_labels(data), "Import labels", keep_ids=True)
-    # napari has asked already whether a file is to be replaced.
-    return [os.fspath(save_annotation(path, document.snapshot, overwrite=True))]
+        told = (meta.get("metadata") or {}).get(KEY)
+        # That of a widget is saved whatever somebody painted meanwhile: it has the prompts.
+        document = _documents.get(told.get("document", "")) if isinstance(told, dict) else None
+        if document is None:
+            document = document_shown(data, meta)
+        if document is None:
+            document = segmentation_of_layer(data, meta).to_document()
+        # napari has asked already whether a file is to be replaced.
+        return [os.fspath(save_annotation(path, document.snapshot, overwrite=True))]
