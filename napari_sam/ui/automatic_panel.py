@@ -8,13 +8,25 @@ import numpy as np
 from napari.layers import Shapes
 from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QProgressBar, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QLabel,
+    QProgressBar,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt import QDoubleRangeSlider, QLabeledDoubleSlider
 
 from napari_sam.inference.box_overlap import LEAST_OVERLAP
 from napari_sam.inference.filtering import Filter
+from napari_sam.inference.linking import LINK_IOU
 from napari_sam.ui.folding import Folding
 from napari_sam.ui.parts import button, combo, quiet, row
+from napari_sam.ui.pixel_size import pixel_area
+from napari_sam.ui.segmenter import Loaded
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -27,7 +39,7 @@ _EVERYWHERE = "the whole plane"
 
 
 class AutomaticPanel(Folding):
-    """Finds everything on the displayed plane.
+    """Finds everything on the displayed plane, or on all planes.
 
     Parameters
     ----------
@@ -38,18 +50,26 @@ class AutomaticPanel(Folding):
     """More of it is to be seen than before."""
 
     def __init__(self, controller: Controller) -> None:
-        super().__init__("Everything", "Find all objects on the displayed plane at once.")
+        super().__init__("Everything", "Find all objects at once.")
         self.button.toggled.connect(self._on_toggled)
         self._controller = controller
+        self.scope_combo = combo("What is looked for, accepted and discarded: one plane, or all of them.")
+        self.scope_combo.activated.connect(lambda _: self.refresh())
+        self.region_combo = combo("Only look for what is inside a shape of this layer: that takes less time.")
+        self.region_combo.activated.connect(self._choose_region)
+        self.asking_combo = combo(
+            "What the model is asked about: the centres of objects that it sees by itself, or a grid of "
+            "points. A grid takes longer, and finds what does not look like an object to it."
+        )
+        self.asking_combo.addItem("a grid of points", "grid")
+        self.asking_combo.activated.connect(lambda _: self.refresh())
         self.points_box = QSpinBox()
         self.points_box.setRange(8, 64)
         self.points_box.setValue(32)
-        self.points_box.setToolTip(
-            "The model is asked about a grid of points, this many a side. More points find smaller "
-            "objects, and take longer."
-        )
-        self.run_button = button("Find everything", "Ask the model about a grid of points on this plane.")
-        self.run_button.clicked.connect(lambda: controller.find_everything(self.points_box.value()))
+        self.points_box.setSuffix(" per side")
+        self.points_box.setToolTip("More points find smaller objects, and take longer.")
+        self.run_button = button("Find everything", "Look for all objects in the background.")
+        self.run_button.clicked.connect(self._run)
         self.cancel_button = button("Cancel")
         self.cancel_button.clicked.connect(controller.stop_finding)
         self.progress = QProgressBar()
@@ -81,12 +101,27 @@ class AutomaticPanel(Folding):
             "Smaller on top",
             "Pixels of two masks go to the smaller one; else to the one with the higher predicted IoU.",
         )
-        self.region_combo = combo("Only objects with their centre inside a shape of this layer.")
-        self.region_combo.activated.connect(self._choose_region)
+        self.as_combo = combo("Objects of their own, or all of it as one: for a segmentation into classes.")
+        self.as_combo.addItem("separate objects", False)
+        self.as_combo.addItem("one object of the class", True)
+        self.as_combo.activated.connect(self._choose_as)
+        self.link_box = self._check(
+            "Link planes, from IoU", "Masks of neighbouring planes that overlap by this much are one object."
+        )
+        self.link_box.setChecked(True)
+        self.link_box.toggled.connect(lambda _: self.refresh())
+        self.link_iou = QDoubleSpinBox()
+        self.link_iou.setRange(0.05, 1)
+        self.link_iou.setSingleStep(0.05)
+        self.link_iou.setValue(LINK_IOU)
+        self.linking = QWidget()
+        self.linking.setLayout(row(self.link_box, self.link_iou))
         self.accept_button = button("Accept", "Make objects of what is shown. Undo takes them all back.")
-        self.accept_button.clicked.connect(controller.accept_everything)
-        self.discard_button = button("Discard", "Forget what was found on this plane.")
-        self.discard_button.clicked.connect(controller.discard_everything)
+        self.accept_button.clicked.connect(self._accept)
+        self.discard_button = button("Discard", "Forget what was found.")
+        self.discard_button.clicked.connect(
+            lambda: controller.discard_everything(all_planes=self.is_for_all_planes)
+        )
         self._lay_out()
         for made in (self.area_slider, self.iou_slider, self.stability_slider, self.overlap_slider):
             made.valueChanged.connect(self._filter)
@@ -97,6 +132,7 @@ class AutomaticPanel(Folding):
         for emitter in (layers.inserted, layers.removed):
             emitter.connect(self._list_regions)
         controller.everything_changed.connect(self.refresh)
+        controller.loaded.connect(self._on_loaded)
         self._list_regions()
         self._show_filter(controller.wanted)
 
@@ -110,7 +146,7 @@ class AutomaticPanel(Folding):
             ("Area", self.area_slider),
             ("", self.area_label),
             ("Overlap", self.overlap_slider),
-            ("Inside", self.region_combo),
+            ("As", self.as_combo),
         ):
             form.addRow(name, part)
         self.filters = QWidget()
@@ -122,6 +158,7 @@ class AutomaticPanel(Folding):
         holes.addStretch()
         filters.addLayout(holes)
         filters.addLayout(row(self.border_box, self.smaller_box))
+        filters.addWidget(self.linking)
         decide = row()
         decide.addWidget(self.accept_button, 3)
         decide.addWidget(self.discard_button, 2)
@@ -129,9 +166,17 @@ class AutomaticPanel(Folding):
         layout = QVBoxLayout(self.inside)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        run = row(QLabel("Points per side"), self.points_box)
-        run.addWidget(self.run_button, 1)
-        layout.addLayout(run)
+        self.run_form = QFormLayout()
+        self.run_form.setContentsMargins(0, 0, 0, 0)
+        self.run_form.setVerticalSpacing(4)
+        asking = row()
+        asking.addWidget(self.asking_combo, 1)
+        asking.addWidget(self.points_box)
+        self.run_form.addRow("On", self.scope_combo)
+        self.run_form.addRow("Inside", self.region_combo)
+        self.run_form.addRow("Ask about", asking)
+        layout.addLayout(self.run_form)
+        layout.addWidget(self.run_button)
         layout.addWidget(self.running)
         layout.addWidget(self.filters)
 
@@ -152,6 +197,7 @@ class AutomaticPanel(Folding):
     def close_panel(self) -> None:
         """Stop listening."""
         self._controller.everything_changed.disconnect(self.refresh)
+        self._controller.loaded.disconnect(self._on_loaded)
         layers = self._controller.viewer.layers.events
         for emitter in (layers.inserted, layers.removed):
             emitter.disconnect(self._list_regions)
@@ -161,6 +207,24 @@ class AutomaticPanel(Folding):
     def _on_toggled(self, shown: bool) -> None:
         if shown:
             self.grown.emit()
+
+    @property
+    def is_for_all_planes(self) -> bool:
+        """Whether all planes are meant, not only the displayed one."""
+        return self.scope_combo.count() > 1 and self.scope_combo.currentIndex() == 1
+
+    def _run(self) -> None:
+        grid = self.asking_combo.currentData() == "grid"
+        self._controller.find_everything(
+            self.points_box.value() if grid else None, all_planes=self.is_for_all_planes
+        )
+
+    def _accept(self) -> None:
+        link = self.link_iou.value() if self.link_box.isChecked() else None
+        self._controller.accept_everything(all_planes=self.is_for_all_planes, link=link)
+
+    def _choose_as(self, _: int) -> None:
+        self._controller.as_one = self.as_combo.currentData()
 
     def _filter(self) -> None:
         low, high = self._area_ends()
@@ -191,22 +255,58 @@ class AutomaticPanel(Folding):
         """Show what the controller says."""
         self._list_regions()
         controller = self._controller
-        session, running = controller.session, controller.finding
+        session, running, accepting = controller.session, controller.finding, controller.accepting
+        self._list_planes()
         self.run_button.setEnabled(session is not None and session.plane is not None and not running)
-        self.points_box.setEnabled(not running)
+        grid = self.asking_combo.currentData() == "grid"
+        self.points_box.setVisible(grid)
+        for part in (self.points_box, self.scope_combo, self.region_combo, self.asking_combo):
+            part.setEnabled(not running)
         self.running.setVisible(running)
         done, total = controller.everything_progress
         self.progress.setRange(0, total)
         self.progress.setValue(done)
-        sieve = controller.everything
-        if sieve is not None and self.filters.isHidden():
+        sieve, everywhere = controller.everything, self.is_for_all_planes
+        planes = len(controller.planes_found) if everywhere else 0
+        shown = sieve is not None or planes > 0
+        if shown and self.filters.isHidden():
             self.grown.emit()
-        self.filters.setVisible(sieve is not None)
-        if sieve is not None:
-            self._show_filter(controller.wanted)
-            count = controller.number_found
-            self.accept_button.setEnabled(count > 0)
-            self.accept_button.setText("Accept 1 object" if count == 1 else f"Accept {count:,} objects")
+        self.filters.setVisible(shown)
+        if not shown:
+            return
+        self.linking.setVisible(everywhere and not controller.as_one)
+        self.link_iou.setEnabled(self.link_box.isChecked())
+        self.filters.setEnabled(not accepting)
+        self._show_filter(controller.wanted)
+        count = controller.number_found
+        self.accept_button.setEnabled(not (everywhere and running) and (planes > 0 or count > 0))
+        what = "1 plane" if planes == 1 else f"{planes:,} planes"
+        if not everywhere:
+            what = (
+                "as one object" if controller.as_one else "1 object" if count == 1 else f"{count:,} objects"
+            )
+        self.accept_button.setText(f"Accept {what}")
+
+    def _list_planes(self) -> None:
+        count = self._controller.stack_length
+        self.run_form.setRowVisible(self.scope_combo, count > 1)
+        texts = ["this plane"] + ([f"all {count:,} planes"] if count > 1 else [])
+        if [self.scope_combo.itemText(i) for i in range(self.scope_combo.count())] != texts:
+            chosen = self.scope_combo.currentIndex()
+            with quiet(self.scope_combo):
+                self.scope_combo.clear()
+                self.scope_combo.addItems(texts)
+                self.scope_combo.setCurrentIndex(min(max(chosen, 0), len(texts) - 1))
+
+    def _on_loaded(self, loaded: Loaded) -> None:
+        """Offer the centres that some models see; they are what such a model is best asked about."""
+        offered = self.asking_combo.findData("centres") >= 0
+        if loaded.finds_centres and not offered:
+            self.asking_combo.insertItem(0, "the centres it sees", "centres")
+            self.asking_combo.setCurrentIndex(0)
+        elif offered and not loaded.finds_centres:
+            self.asking_combo.removeItem(0)
+        self.refresh()
 
     def _show_filter(self, wanted: Filter) -> None:
         sieve = self._controller.everything
@@ -242,13 +342,7 @@ class AutomaticPanel(Folding):
     def _pixel(self, image: Image) -> tuple[float, str] | None:
         """The area of a pixel of the displayed plane and the unit of length, if the image has units."""
         session = self._controller.session
-        if session is None or session.plane is None:
-            return None
-        row_axis, column_axis = session.plane.axes
-        unit, other = image.units[row_axis], image.units[column_axis]
-        if unit != other or f"{unit}" == "pixel":
-            return None
-        return float(abs(image.scale[row_axis] * image.scale[column_axis])), f"{unit:~P}"
+        return None if session is None or session.plane is None else pixel_area(image, session.plane.axes)
 
     def _list_regions(self) -> None:
         controller = self._controller

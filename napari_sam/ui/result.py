@@ -16,6 +16,7 @@ from napari_sam.ui.classes import class_colormap
 from napari_sam.ui.layers import result_layer
 from napari_sam.ui.painting import Canvas
 from napari_sam.ui.plane import image_shape
+from napari_sam.ui.sieves import Sieves
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -47,6 +48,8 @@ class Parked(NamedTuple):
 
 
 _parked: WeakKeyDictionary[Labels, Parked] = WeakKeyDictionary()
+# Documents that nothing shows yet: what automatic runs found is all that they have.
+_unseen: WeakKeyDictionary[Image, Parked] = WeakKeyDictionary()
 
 
 def layer_of(image: Image, layers: Iterable[Layer]) -> Labels | None:
@@ -78,7 +81,10 @@ class Result:
         known = document
         if labels is not None and document is None:
             known = self._parked_with(labels, shape) or document_of(labels)
+        elif document is None:
+            known = self._taken_up(_unseen.pop(image, None), shape)
         self.document = Document(shape) if known is None else known
+        self.sieves = Sieves(self.document)
         self.autosave: AutosaveFile | None = None
         self._attach: Callable[[bool], AutosaveFile] | None = None
         self.identified = False
@@ -103,6 +109,11 @@ class Result:
         if parked is None or parked.document.shape != shape:
             return None
         del _parked[labels]
+        return self._taken_up(parked, shape)
+
+    def _taken_up(self, parked: Parked | None, shape: tuple[int, ...]) -> Document | None:
+        if parked is None or parked.document.shape != shape:
+            return None
         self._made = parked.made
         if parked.path is not None:
             self.instead_of = Recoverable(parked.path, datetime.now(UTC))
@@ -185,8 +196,11 @@ class Result:
             if canvas is not None:
                 canvas.close()
         self.canvas = self.class_canvas = None
-        if labels is not None and len(self.document):
-            _parked[labels] = Parked(self.document, self._made, path, self._image)
+        parked = Parked(self.document, self._made, path, self._image)
+        if labels is not None and (len(self.document) or self.document.candidates):
+            _parked[labels] = parked
+        elif (image := self.image) is not None and self.document.candidates:
+            _unseen[image] = parked
 
     def hide(self) -> None:
         """The layer of objects is gone; the objects stay."""

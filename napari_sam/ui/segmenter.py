@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from napari_sam.annotation import Answer, Plane, SamObject, Snapshot, Source
-from napari_sam.errors import DeviceError, ModelError
+from napari_sam.errors import Cancelled, DeviceError, ModelError
 from napari_sam.inference.embedding_cache import EmbeddingCache
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.zoo import ZOO
@@ -20,6 +20,7 @@ from napari_sam.ui.plane import View
 if TYPE_CHECKING:
     from napari_sam.inference.candidates import MaskCandidates
     from napari_sam.inference.filtering import Filter, Sieve
+    from napari_sam.inference.mask import Mask
     from napari_sam.models.base import Embedding, PromptableModel
 
 __all__ = ["Everything", "Loaded", "ModelChoice", "Segmenter"]
@@ -49,10 +50,13 @@ class Loaded:
         Where the model is.
     devices : list of str
         Where it could be.
+    finds_centres : bool
+        Whether it sees by itself where objects are.
     """
 
     device: str
     devices: list[str]
+    finds_centres: bool = False
 
 
 class Everything(NamedTuple):
@@ -117,7 +121,7 @@ class Segmenter:
                 raise
             self._forget()
             self._model, self._choice = model, choice
-        return Loaded(str(self._model.device), models.available_devices())
+        return Loaded(str(self._model.device), models.available_devices(), self._model.finds_centres)
 
     def embed(self, view: View, abandoned: threading.Event) -> None:
         """Have the embedding of a view ready, unless nobody wants it any more."""
@@ -161,26 +165,64 @@ class Segmenter:
         return [item for one in asked for item in self._computed(partial(found, *one))]
 
     def find_everything(
-        self, view: View, points_per_side: int, progress: Callable[[int, int], Any], stop: threading.Event
+        self,
+        view: View,
+        progress: Callable[[int, int], Any],
+        stop: threading.Event,
+        *,
+        points_per_side: int | None,
+        region: Mask | None,
+        most_bytes: int,
+        keep_embedding: bool,
     ) -> Everything:
-        """All masks of a view, from a grid of points, made ready to be filtered.
+        """All masks of a view, made ready to be filtered.
+
+        Parameters
+        ----------
+        view : View
+        progress : callable
+            Called with the number of batches that are done, and of all.
+        stop : threading.Event
+        points_per_side : int or None
+            Of a grid; None for the centres that the model sees, where it does.
+        region : Mask or None
+            Only points on it are prompted.
+        most_bytes : int
+            That the masks may take.
+        keep_embedding : bool
+            One that has to be computed is kept, for clicks on the plane.
 
         Raises
         ------
         Cancelled
             If `stop` was set.
         """
+        from napari_sam.inference.abandon import Abandoned, abandonable
         from napari_sam.inference.automatic import SamAutomaticMaskGenerator
         from napari_sam.inference.filtering import Filter, Sieve
 
         def attempt() -> tuple[SamAutomaticMaskGenerator, MaskCandidates]:
-            generator = SamAutomaticMaskGenerator(self._ready(), points_per_side)
+            model = self._ready()
+            centres = points_per_side is None and model.finds_centres
+            generator = SamAutomaticMaskGenerator(
+                model, points_per_side or 32, prompts="centres" if centres else "grid"
+            )
+            embedding = None
+            if keep_embedding or view.key in list(self._embeddings):
+                try:
+                    with abandonable(model, stop):
+                        embedding = self._embedding(view)
+                except Abandoned:
+                    raise Cancelled("Cancelled: nothing was segmented.") from None
             found = generator.candidates(
                 view.raw(),
                 contrast_limits=view.contrast_limits,
                 gamma=view.gamma,
+                region=region,
                 progress=progress,
                 cancelled=stop,
+                most_bytes=most_bytes,
+                embedding=embedding,
             )
             return generator, found
 

@@ -171,21 +171,21 @@ class Work:
 
     def find_everything(
         self,
-        session: Session,
-        plane: Plane,
-        points_per_side: int,
+        view: View,
+        saying: str,
+        how: dict[str, Any],
         progress: Callable[[int, int], Any],
         deliver: Callable[[Everything], Any],
         failed: Callable[[Exception], Any],
     ) -> None:
-        """All masks of a plane, in the background; between batches of points, other requests go first.
+        """All masks of a view, in the background; between batches of points, other requests go first.
 
-        `progress` gets the number of batches that are done, and of all. One of the callbacks is called at the
-        end, `failed` also where it was stopped, unless the widget was closed.
+        `how` are arguments of :meth:`~napari_sam.ui.segmenter.Segmenter.find_everything`. `progress` gets the
+        number of batches that are done, and of all. One of the callbacks is called at the end, `failed` also
+        where it was stopped, unless the widget was closed.
         """
         self.stop_everything()
         stop = self._stop = _Stop()
-        view, saying = session.view(plane), "Looking for everything"
 
         def told(done: int, total: int) -> None:
             self.requests.post(lambda: progress(done, total))
@@ -195,7 +195,7 @@ class Work:
         self._submit(
             "everything",
             saying,
-            lambda: self._segmenter.find_everything(view, points_per_side, told, stop),
+            lambda: self._segmenter.find_everything(view, told, stop, **how),
             deliver,
             failed,
         )

@@ -21,12 +21,20 @@ from napari_sam.ui.widget import SegmentWidget
 pytestmark = pytest.mark.gui
 
 
-def run(widget: SegmentWidget, points: int = 8) -> AutomaticPanel:
-    """Open the panel and find everything."""
+def open_panel(widget: SegmentWidget, points: int) -> AutomaticPanel:
+    """Open the panel and choose a grid of points."""
     panel = widget.automatic
     if not panel.is_open:
         panel.button.click()
+    panel.asking_combo.setCurrentIndex(panel.asking_combo.findData("grid"))
+    panel.asking_combo.activated.emit(panel.asking_combo.currentIndex())
     panel.points_box.setValue(points)
+    return panel
+
+
+def run(widget: SegmentWidget, points: int = 8) -> AutomaticPanel:
+    """Open the panel and find everything."""
+    panel = open_panel(widget, points)
     panel.run_button.click()
     settle(widget.controller)
     return panel
@@ -67,8 +75,7 @@ def test_run_filter_accept_undo(widget: SegmentWidget, canvas: Canvas, centres, 
     panel.button.click()
     assert panel.run_button.isVisible()
     assert not panel.filters.isVisible()
-    panel.points_box.setValue(16)
-    panel.run_button.click()
+    open_panel(widget, 16).run_button.click()
     assert not panel.run_button.isEnabled()
     assert panel.cancel_button.isVisible()
     settle(controller)
@@ -178,9 +185,7 @@ def test_sliders_change_the_preview_without_the_model(widget: SegmentWidget) -> 
 
 
 def test_cancelled_within_a_batch_and_run_again(widget: SegmentWidget) -> None:
-    controller, panel = widget.controller, widget.automatic
-    panel.button.click()
-    panel.points_box.setValue(64)
+    controller, panel = widget.controller, open_panel(widget, 64)
     panel.run_button.click()
     until(lambda: controller.everything_progress[0] >= 1)
     panel.cancel_button.click()
@@ -196,9 +201,7 @@ def test_cancelled_within_a_batch_and_run_again(widget: SegmentWidget) -> None:
 
 
 def test_clicks_are_answered_during_a_run(widget: SegmentWidget, canvas: Canvas, centres) -> None:
-    controller, panel = widget.controller, widget.automatic
-    panel.button.click()
-    panel.points_box.setValue(64)
+    controller, panel = widget.controller, open_panel(widget, 64)
     panel.run_button.click()
     until(lambda: controller.everything_progress[0] >= 1)
     canvas.click(controller.image, centres[3])
@@ -332,8 +335,7 @@ def test_another_image_and_back(widget: SegmentWidget, viewer: Viewer, coins) ->
 
 
 def test_closing_during_a_run(widget: SegmentWidget, viewer: Viewer) -> None:
-    controller, panel = widget.controller, widget.automatic
-    panel.button.click()
+    controller, panel = widget.controller, open_panel(widget, 32)
     panel.run_button.click()
     until(lambda: controller.everything_progress[1] > 0)
     viewer.window.remove_dock_widget(widget)
