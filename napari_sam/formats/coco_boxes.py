@@ -71,4 +71,5 @@ def box_of(entry: Field) -> tuple[float, float, float, float] | None:
     left, top, width, height = (float(value) for value in item.array(4))
     if max(abs(left), abs(top), abs(width), abs(height)) > _FARTHEST:
         item.fail("a box far outside of every image")
-    return (left, top, left + width, top + height) if min(width, height) > 0 else None
+    right, bottom = left + width, top + height
+    return (left, top, right, bottom) if left < right and top < bottom else None

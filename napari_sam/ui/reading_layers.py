@@ -29,6 +29,7 @@ __all__ = ["box_layers", "label_layers"]
 
 _MOST_LAYERS = 50
 _MOST_COLUMNS = 50
+_MOST_BOXES = 10_000
 # Of a layer that is coloured by class, where napari has a table of all labels.
 _MOST_COLOURED = 2000
 _NO_CLASS = "#808080"
@@ -200,19 +201,24 @@ def box_layers(images: Sequence[BoxedImage], stem: str) -> list[LayerData]:
 
 
 def _box_layer(image: BoxedImage, name: str) -> LayerData:
+    boxes = image.boxes[:_MOST_BOXES]
+    if len(boxes) < len(image.boxes):
+        show_warning(
+            f"The first {_MOST_BOXES} boxes of {name} are shown: napari draws more of them too slowly."
+        )
     colours = {one.name: one.colour for one in image.classes}
     # A corner of a pixel is half a pixel from its centre, where napari's data coordinates are whole.
     corners = [
-        box_to_corners(np.subtract(box.corners, 0.5), Plane((*box.index, None, None))) for box in image.boxes
+        box_to_corners(np.subtract(box.corners, 0.5), Plane((*box.index, None, None))) for box in boxes
     ]
-    scores = [math.nan if box.score is None else box.score for box in image.boxes]
+    scores = [math.nan if box.score is None else box.score for box in boxes]
     options = {
         "name": name,
         "shape_type": "rectangle",
         "face_color": "transparent",
-        "edge_color": [colours.get(box.class_name, _NO_CLASS) for box in image.boxes],
+        "edge_color": [colours.get(box.class_name, _NO_CLASS) for box in boxes],
         "edge_width": max(1.0, min(image.shape[-2:]) / 300),
-        "features": pd.DataFrame({"class": [box.class_name for box in image.boxes], "score": scores}),
+        "features": pd.DataFrame({"class": [box.class_name for box in boxes], "score": scores}),
         **_world_of(image.calibration),
     }
     return corners, options, "shapes"
