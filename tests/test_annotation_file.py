@@ -32,6 +32,7 @@ from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.mask_table import MaskTable, read_masks
 from napari_sam.annotation.schema import from_json, to_json
 from napari_sam.errors import AnnotationError
+from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.mask import Mask
 
 IDENTITY = ImageIdentity((4, 9, 8, 3), "uint8", "xxh3_128:0123")
@@ -56,6 +57,10 @@ def rich() -> Snapshot:
 
 
 RICH = rich()
+_BITS = [np.random.default_rng(seed).random(SHAPE[1:]) < 0.1 for seed in range(4)]
+RUN = MaskCandidates.of(
+    map(Mask.from_array, _BITS), [0.9, 0.8, 0.7, 0.6], [1] * 4, [(1, 2)] * 4, [(0, 0, 8, 9)] * 4, SHAPE[1:]
+)
 
 
 # JSON
@@ -566,18 +571,24 @@ def test_images_of_something_else_are_refused() -> None:
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_the_program_in_the_documentation_reads_a_file(tmp_path: Path) -> None:
     page = (Path(__file__).parents[1] / "docs" / "annotation-file.md").read_text()
-    (program,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    programs = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     namespace: dict[str, Any] = {}
-    exec(program, namespace)
+    for program in programs:
+        exec(program, namespace)
     labels = np.zeros(SHAPE, dtype=np.int32)
     for number, plane, mask in namespace["read_masks"](save_annotation(tmp_path / f"a{SUFFIX}", RICH)):
         labels[plane[0]][mask] = number
     np.testing.assert_array_equal(labels, Document.of(RICH).to_labels())
+    path = save_annotation(tmp_path / f"b{SUFFIX}", replace(RICH, candidates={PLANES[0]: RUN}))
+    for index, (row, bits) in enumerate(namespace["read_run"](path)):
+        np.testing.assert_array_equal(bits, RUN.bits(index))
+        assert row["predicted_iou"] == RUN.predicted_iou[index]
+    assert index == len(RUN) - 1
 
 
 def test_the_documentation_names_every_key() -> None:
     page = (Path(__file__).parents[1] / "docs" / "annotation-file.md").read_text()
-    data = to_json(RICH, IDENTITY)
+    data = to_json(replace(RICH, candidates={PLANES[0]: RUN}), IDENTITY)
 
     def keys(value: Any) -> set[str]:
         if isinstance(value, list):
