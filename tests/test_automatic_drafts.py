@@ -10,6 +10,7 @@ from napari_sam.annotation.automatic import (
     accept_candidates,
     accept_stack,
     drafts_of_candidates,
+    drafts_of_stack,
     occupied,
 )
 from napari_sam.annotation.schema import from_json, to_json
@@ -230,6 +231,20 @@ def test_a_stack_as_one_object_and_only_among_some() -> None:
     assert accept_stack(document, runs, Filter(), dict.fromkeys(runs, among[ZS[1]])) == []
     assert accept_stack(document, {}, Filter()) == []
     assert len(document.history) == 1
+
+
+def test_drafts_of_a_copy_are_the_same_objects() -> None:
+    documents = [with_objects(block(0, 0, 9, 9), shape=(DEPTH, *SHAPE), plane=ZS[0]) for _ in range(2)]
+    runs = {plane: sieve_of(block(5, 5, 20, 20), block(15, 5, 40, 20)) for plane in ZS}
+    for document in documents:
+        document.set_classes([ObjectClass(4, "cell", "#ff0000")])
+        document.new_class = 4
+    accept_stack(documents[0], runs, Filter())
+    drafts = drafts_of_stack(Document.of(documents[1].snapshot), runs, Filter(), class_id=4)
+    assert len(documents[1].objects) == 1
+    documents[1].add_objects(drafts, "Segment everything")
+    assert documents[0].snapshot == documents[1].snapshot
+    assert {item.class_id for item in documents[1].objects[1:]} == {4}
 
 
 def test_a_link_that_is_no_iou_is_refused_before_anything_is_done() -> None:

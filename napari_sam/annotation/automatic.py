@@ -17,7 +17,7 @@ from napari_sam.inference.mask import Mask
 if TYPE_CHECKING:
     from napari_sam.inference.filtering import Filter, Painted, Sieve
 
-__all__ = ["accept_candidates", "accept_stack", "drafts_of_candidates", "occupied"]
+__all__ = ["accept_candidates", "accept_stack", "drafts_of_candidates", "drafts_of_stack", "occupied"]
 
 _TEXT = "Segment everything"
 
@@ -158,6 +158,45 @@ def accept_stack(
     >>> document.undo()
     'Segment everything'
     """
+    drafts = drafts_of_stack(
+        document, runs, wanted, among, link=link, as_one=as_one, class_id=document.new_class
+    )
+    return _added(document, drafts)
+
+
+def drafts_of_stack(
+    document: Document,
+    runs: Mapping[Plane, Sieve],
+    wanted: Filter,
+    among: Mapping[Plane, NDArray[np.bool_]] | None = None,
+    *,
+    link: float | None = LINK_IOU,
+    as_one: bool = False,
+    class_id: int = 0,
+) -> list[SamObject]:
+    """The objects that :func:`accept_stack` adds, without changing the document.
+
+    For those who do the work in another thread, on a document of their own (``Document.of(snapshot)``), and
+    add the objects with :meth:`~napari_sam.annotation.Document.add_objects` while `overwrite` is off.
+
+    Parameters
+    ----------
+    document : Document
+        Says which pixels are not to be had.
+    runs, wanted, among, link, as_one
+        As of :func:`accept_stack`.
+    class_id : int, default 0
+        Of the objects. The class of new objects is not part of a snapshot.
+
+    Returns
+    -------
+    list of SamObject
+
+    Raises
+    ------
+    ValueError
+        If `link` is not greater than 0 and at most 1.
+    """
     linker = None if link is None or as_one else Linker(link)
     objects: dict[int, dict[Plane, Answer]] = {}
     for plane, follows in _in_order(runs):
@@ -179,7 +218,7 @@ def accept_stack(
                 numbers = linker.add(seen)
         for number, answer in zip(numbers.tolist(), answers, strict=True):
             objects.setdefault(number, {})[plane] = answer
-    return _added(document, [_draft(base, document.new_class) for base in objects.values()])
+    return [_draft(base, class_id) for base in objects.values()]
 
 
 def _seen(sieve: Sieve, painted: Painted) -> list[Mask]:
