@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.catalogue import FORMATS, find_format, read, write
+from napari_sam.formats.converting import convert
 from napari_sam.formats.format import Feature, Format, losses
+from napari_sam.formats.measurements import measure
 from napari_sam.formats.segmentation import Item, Segmentation
+from napari_sam.formats.tables import measuring
 
 __all__ = [
     "FORMATS",
@@ -20,8 +23,11 @@ __all__ = [
     "Format",
     "Item",
     "Segmentation",
+    "convert",
     "find_format",
     "losses",
+    "measure",
+    "measuring",
     "read",
     "write",
 ]

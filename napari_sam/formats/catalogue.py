@@ -21,13 +21,14 @@ from napari_sam.formats import (
     label_tiff,
     ome_zarr,
     sa1b,
+    tables,
     yolo,
 )
 from napari_sam.formats.format import Feature, Format, losses
 from napari_sam.formats.replacing import replacing
 from napari_sam.formats.segmentation import Segmentation
 
-__all__ = ["FORMATS", "find_format", "read", "write"]
+__all__ = ["FORMATS", "check_place", "find_format", "put", "read", "write", "written_format"]
 
 FORMATS: dict[str, Format] = {
     one.name: one
@@ -48,6 +49,8 @@ FORMATS: dict[str, Format] = {
         ome_zarr.OME_ZARR,
         ome_zarr.OME_ZARR_04,
         ctc.FORMAT,
+        tables.CSV,
+        tables.PARQUET,
     )
 }
 """By name. Where several have the same suffix, the first that recognises a file reads it."""
@@ -115,7 +118,7 @@ def read(
 def write(
     path: str | os.PathLike[str],
     found: Any,
-    kind: str = "",
+    kind: str | Format = "",
     *,
     overwrite: bool = False,
 ) -> Path:
@@ -126,8 +129,8 @@ def write(
     path : path
     found : Segmentation, sequence of them, Annotation, Snapshot, or array_like of int
         Several are those of several images. An array is a label image.
-    kind : str, optional
-        Name of its format; by the suffix, if not given.
+    kind : str or Format, optional
+        Its format, or the name of that; by the suffix, if not given.
     overwrite : bool, default False
         Replace what is there.
 
@@ -146,28 +149,65 @@ def write(
         If the path is taken and not `overwrite`, cannot be written, or the format cannot hold the objects.
     """
     target = Path(path)
-    chosen = find_format(target, kind) if kind else _first(_with_suffix(target), target)
+    chosen = written_format(target, kind)
+    check_place(target, chosen, overwrite=overwrite)
+    segmentations = _segmentations(found)
+    if len(segmentations) != 1 and Feature.SEVERAL not in chosen.holds:
+        raise FormatError(f"{chosen.title} holds one image, not {len(segmentations)}: write them one by one.")
+    for sentence in losses(segmentations, chosen):
+        warnings.warn(sentence, FormatWarning, stacklevel=2)
+    put(target, chosen, segmentations)
+    return target
+
+
+def written_format(target: Path, kind: str | Format = "") -> Format:
+    """The format of a file that is to be written: what is there does not matter.
+
+    Raises
+    ------
+    FormatError
+        If there is none.
+    """
+    if isinstance(kind, Format):
+        return kind
+    return find_format(target, kind) if kind else _first(_with_suffix(target), target)
+
+
+def check_place(target: Path, chosen: Format, *, overwrite: bool) -> None:
+    """Make sure that a path may be written to.
+
+    Raises
+    ------
+    FormatError
+        If it is taken and not `overwrite`, its folder is missing, or it is a folder and the format is a file.
+    """
     if target.exists() and not overwrite:
         raise FormatError(f"{target} exists: choose another name, or say that it is to be replaced.")
     if not target.parent.is_dir():
         raise FormatError(f"The folder {target.parent} does not exist: make it first.")
     if target.is_dir() and not chosen.is_folder:
         raise FormatError(f"{target} is a folder, and {chosen.title} is a file: choose another name.")
-    segmentations = _segmentations(found)
-    if len(segmentations) != 1 and Feature.SEVERAL not in chosen.holds:
-        raise FormatError(f"{chosen.title} holds one image, not {len(segmentations)}: write them one by one.")
+
+
+def put(target: Path, chosen: Format, segmentations: Sequence[Segmentation]) -> None:
+    """Write what was checked: a file or folder that appears complete or not at all.
+
+    Raises
+    ------
+    FormatError
+        If it cannot be written, or the format cannot hold it.
+    """
     if chosen.greatest_id is not None:
         for item in (item for one in segmentations for item in one.items):
             if not 0 < item.id <= chosen.greatest_id:
                 raise FormatError(f"{chosen.title} holds ids from 1 to {chosen.greatest_id}, not {item.id}.")
-    for sentence in losses(segmentations, chosen):
-        warnings.warn(sentence, FormatWarning, stacklevel=2)
     try:
         with replacing(target) as new:
             chosen.write(new, segmentations)
     except OSError as error:
         raise FormatError(f"{target} cannot be written: {error.strerror or error}.") from error
-    return target
+    except MemoryError:
+        raise FormatError(f"{target} needs more memory to be written than there is.") from None
 
 
 def _with_suffix(target: Path) -> list[Format]:

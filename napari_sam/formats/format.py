@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from napari_sam.formats.memory import check_free
 from napari_sam.formats.segmentation import Segmentation
 from napari_sam.inference.mask import Mask
 
@@ -93,6 +95,8 @@ def losses(found: Sequence[Segmentation], target: Format) -> list[str]:
 def _overlapping(one: Segmentation) -> int:
     """Objects whose pixels are not all their own."""
     concerned = set()
+    what = f"A plane of {' x '.join(map(str, one.shape[-2:]))} pixels"
+    check_free(4 * math.prod(one.shape[-2:]), what, "cut the image, or choose a format of outlines")
     for on_plane in one.planes.values():
         count = np.zeros(one.shape[-2:], dtype=np.int32)
         for _, mask in on_plane:

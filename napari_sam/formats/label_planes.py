@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_sam.errors import AnnotationError, FormatError
 from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.json_files import LARGEST
+from napari_sam.formats.memory import check_free
 from napari_sam.formats.segmentation import Segmentation
 
 __all__ = ["check_memory", "label_planes", "label_type", "of_planes", "reading", "same_shape"]
@@ -22,6 +23,8 @@ __all__ = ["check_memory", "label_planes", "label_type", "of_planes", "reading",
 _HARMLESS, _RATIO = 2**34, 1000
 # Bytes that a mask takes beside its bits, and that are needed to find a run of equal pixels.
 _MASK, _RUN = 2**11, 2**6
+# Nobody's images are larger, but files can say that theirs are. Written plane by plane, it would take days.
+_MOST_PLANES, _LARGEST_IMAGE, _LONGEST_SIDE = 2**20, 2**42, 2**32 - 1
 
 
 def label_type(found: Segmentation) -> np.dtype[Any]:
@@ -43,10 +46,28 @@ def label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray[
     dtype : dtype
         It holds the ids.
 
-    Yields
+    Returns
+    -------
+    iterator of ndarray, shape (H, W)
+
+    Raises
     ------
-    ndarray, shape (H, W)
+    FormatError
+        If a plane does not fit into memory, or the image is larger than any.
     """
+    plane_size = math.prod(found.shape[-2:]) * dtype.itemsize
+    what = f"A plane of {' x '.join(map(str, found.shape[-2:]))} pixels"
+    check_free(plane_size, what, "cut the image, or choose a format of outlines")
+    planes, size = math.prod(found.shape[:-2]), math.prod(found.shape)
+    if planes > _MOST_PLANES or size > _LARGEST_IMAGE or max(found.shape) > _LONGEST_SIDE:
+        raise FormatError(
+            f"Labels of the shape {found.shape} would never be written: cut the image, "
+            "or choose a format of outlines."
+        )
+    return _label_planes(found, dtype)
+
+
+def _label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
     for index in np.ndindex(*found.shape[:-2]):
         plane = np.zeros(found.shape[-2:], dtype=dtype)
         on_plane = found.planes.get(index, [])

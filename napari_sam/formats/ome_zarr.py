@@ -178,10 +178,11 @@ def _write_label(folder: Path, version: str, name: str, one: Segmentation, besid
     axes = standard_axes(one.calibration.axes, "OME-Zarr")
     if list(axes) != sorted(axes, key="tczyx".index):
         axes = {3: "zyx", 4: "tzyx", 5: "tczyx"}[len(axes)]
+    planes = label_planes(one, label_type(one))  # refuses what is too large before anything is made for it
     group = zarr.open_group(str(folder), mode="w", zarr_format=_zarr_format(version))
     arrays = _levels(group, one, axes, version)
     height, width = one.shape[-2:]
-    for index, plane in zip(np.ndindex(*one.shape[:-2]), label_planes(one, label_type(one)), strict=True):
+    for index, plane in zip(np.ndindex(*one.shape[:-2]), planes, strict=True):
         if index in one.planes:
             for number, array in enumerate(arrays):
                 rows, columns = _nearest(height, number), _nearest(width, number)

@@ -18,6 +18,7 @@ from napari_sam.annotation.records import GREATEST_ID, Answer, ObjectClass, SamO
 from napari_sam.annotation.state import Snapshot
 from napari_sam.errors import FormatError
 from napari_sam.formats.calibration import Calibration
+from napari_sam.formats.memory import check_free
 from napari_sam.inference.mask import Mask
 
 __all__ = ["Index", "Item", "Segmentation"]
@@ -194,7 +195,7 @@ class Segmentation:
         Raises
         ------
         FormatError
-            If the type cannot hold an id.
+            If the type cannot hold an id, or the image does not fit into memory.
         """
         low = min((item.id for item in self.items), default=0)
         high = max((item.id for item in self.items), default=0)
@@ -206,6 +207,9 @@ class Segmentation:
                     f"The type {np.dtype(dtype)} cannot hold the ids {low} to {high}: choose a larger type."
                 )
             kind = np.dtype(dtype)
+        needed = math.prod(self.shape) * np.dtype(kind).itemsize
+        what = f"A label image of the shape {self.shape}"
+        check_free(needed, what, "cut it, or choose a format of outlines")
         labels = np.zeros(self.shape, dtype=kind)
         scored = sorted(self.items, key=lambda item: math.inf if item.score is None else -item.score)
         for item in reversed(scored):  # the last one is on top
