@@ -43,6 +43,7 @@ class OnTop(StrEnum):
 class PointsFrom(StrEnum):
     """Where the points are that are prompted."""
 
+    AUTO = "auto"
     GRID = "grid"
     CENTRES = "centres"
 
@@ -141,8 +142,8 @@ def auto(
     ] = OnTop.SCORE,
     points_from: Annotated[
         PointsFrom,
-        typer.Option(help="A grid, or the centres of objects that the model sees: only nano sees them."),
-    ] = PointsFrom.GRID,
+        typer.Option(help="A grid, or the centres of objects that the model sees; auto: centres with nano."),
+    ] = PointsFrom.AUTO,
     semantic: Annotated[
         bool, typer.Option("--semantic", help="Label images are 1 where anything is.")
     ] = False,

@@ -169,7 +169,9 @@ def test_an_embedding_is_not_computed_twice(nano: PromptableModel, monkeypatch: 
             assert generator.candidates(PART, embedding=embedding) == expected
 
 
-def test_only_models_that_find_centres_are_asked_for_them() -> None:
+def test_only_models_that_find_centres_are_asked_for_them(nano: PromptableModel) -> None:
+    assert SamAutomaticMaskGenerator(build_sam("vit_t"), prompts="auto").prompts == "grid"
+    assert SamAutomaticMaskGenerator(nano, prompts="auto").prompts == "centres"
     with pytest.raises(PromptError, match="finds no centres"):
         SamAutomaticMaskGenerator(build_sam("vit_t"), prompts="centres")
 

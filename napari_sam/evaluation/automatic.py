@@ -144,8 +144,6 @@ def evaluate(
     if threads is not None:
         torch.set_num_threads(threads)
     network = load_model(model, device=device)
-    if prompts == "auto":
-        prompts = "centres" if network.finds_centres else "grid"
     generator = SamAutomaticMaskGenerator(network, points_per_side, prompts=prompts)
     results: dict[tuple[str, str], list[tuple[Match, float]]] = defaultdict(list)
     for sample in samples:

@@ -33,7 +33,7 @@ OUTPUT_MODES: dict[str, Callable[[Mask], Any]] = {
 """How `generate` returns masks."""
 
 
-PROMPTS = ("grid", "centres")
+PROMPTS = ("grid", "centres", "auto")
 """Where points are prompted."""
 
 
@@ -116,9 +116,10 @@ class SamAutomaticMaskGenerator:
         Each mask is given to the model again, as a mask prompt.
     multimask_output : bool
         Three masks for each point, not one.
-    prompts : {"grid", "centres"}
+    prompts : {"grid", "centres", "auto"}
         Where the points are: on the grid, or where the model itself sees the centres of objects, which takes
-        far fewer. Only ``nano`` does. The arguments of grids do not count then.
+        far fewer. Only ``nano`` does; the arguments of grids do not count then. ``"auto"`` is centres for
+        models that see them, else the grid.
 
     Raises
     ------
@@ -189,6 +190,8 @@ class SamAutomaticMaskGenerator:
         self.multimask_output = multimask_output
         if prompts not in PROMPTS:
             raise PromptError(f"There are no prompts {prompts!r}: use one of {', '.join(PROMPTS)}.")
+        if prompts == "auto":
+            prompts = "centres" if model.finds_centres else "grid"
         if prompts == "centres" and not model.finds_centres:
             raise PromptError(f"The model {model.name} finds no centres of objects: use a grid of points.")
         self.prompts = prompts
