@@ -43,6 +43,24 @@ def test_the_widget_gets_the_viewer(manifest: PluginManifest) -> None:
     assert "napari_viewer" in inspect.signature(SegmentWidget).parameters
 
 
+def test_every_format_is_offered(manifest: PluginManifest) -> None:
+    """But for those of napari itself, and folders whose names say nothing."""
+    from napari_sam.formats import FORMATS
+
+    functions = {f"write_{name}".replace("-", "_").replace(".", ""): one for name, one in FORMATS.items()}
+    names = {one.id: one.python_name.rpartition(":")[2] for one in manifest.contributions.commands}
+    _, *writers = manifest.contributions.writers
+    offered = {functions[names[writer.command]]: writer for writer in writers}
+    assert set(FORMATS) - {one.name for one in offered} == {"annotation", "tiff", "npy", "ctc"}
+    for one, writer in offered.items():
+        assert writer.layer_types == ["labels"]
+        assert set(writer.filename_extensions) <= set(one.suffixes)
+    assert len({writer.display_name for writer in writers}) == len(writers)
+    # Where several formats have the suffix, the first one is taken.
+    first = next(one.name for one, writer in offered.items() if ".json" in writer.filename_extensions)
+    assert first == "coco"
+
+
 def test_samples_need_no_network(manifest: PluginManifest, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 

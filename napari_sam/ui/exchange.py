@@ -32,12 +32,14 @@ __all__ = [
     "get_reader",
     "write_coco",
     "write_coco_polygons",
+    "write_csv",
     "write_geojson",
     "write_imagej_roi",
     "write_npz",
     "write_ome_tiff",
     "write_ome_zarr",
     "write_ome_zarr_04",
+    "write_parquet",
     "write_png",
     "write_sa1b",
     "write_yolo",
@@ -55,7 +57,7 @@ def _writer(name: str) -> Callable[[str, Any, dict[str, Any]], list[str]]:
         with saving():
             return [os.fspath(_save(Path(path), data, meta, FORMATS[name]))]
 
-    write_layer.__doc__ = f"""Napari's writer of a Labels layer as {FORMATS[name].title}.
+    write_layer.__doc__ = f"""Napari's writer of a Labels layer in the format {name}.
 
     Raises
     ------
@@ -68,6 +70,8 @@ def _writer(name: str) -> Callable[[str, Any, dict[str, Any]], list[str]]:
 write_coco = _writer("coco")
 write_coco_polygons = _writer("coco-polygons")
 write_sa1b = _writer("sa1b")
+write_csv = _writer("csv")
+write_parquet = _writer("parquet")
 write_geojson = _writer("geojson")
 write_imagej_roi = _writer("imagej-roi")
 write_ome_tiff = _writer("ome-tiff")
