@@ -130,8 +130,9 @@ COLUMNS = (
         False,
         True,
     ),
-    Column("Source", "Where it came from", "source", "clicked"),
-    Column("State", "What became of it", "state", "accepted"),
+    Column("Source", "Where it came from", "source", "automatic"),
+    # Nearly always the same.
+    Column("State", "What became of it", "state", "accepted", shown=False),
 )
 CLASS, AREA, SIZE, PLANES = 1, 2, 3, 5
 

@@ -59,7 +59,8 @@ class Region:
             drawn[on].append(corners)
         self._drawn = dict(drawn)
         self._everywhere = [corners for one in drawn.values() for corners in one] if everywhere else None
-        self._places = np.array([_place(plane) for plane in drawn]).reshape(len(drawn), -1)
+        places = [_place(plane) for plane in drawn]
+        self._places = np.array(places, dtype=np.int64).reshape(len(places), session.image.ndim - 2)
 
     @property
     def is_empty(self) -> bool:

@@ -69,7 +69,7 @@ class SegmentWidget(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         # Once the layout knows how large it is.
-        self.automatic.grown.connect(lambda: QTimer.singleShot(0, self._show_automatic))
+        self.automatic.grown.connect(lambda: QTimer.singleShot(50, self._show_automatic))
         self.controller.changed.connect(self._refresh)
         keys.open(self.controller)
         keys.changed.connect(self._refresh_keys)

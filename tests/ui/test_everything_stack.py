@@ -1,4 +1,4 @@
-"""Everything in a stack: plane by plane, linked, one step; regions; what was found stays with the annotation."""
+"""Everything in a stack: plane by plane, linked, one step; regions; what was found stays with it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_all_planes_linked_in_one_step(stacked: SegmentWidget, canvas: Canvas) -
 def test_stopped_in_the_middle_and_gone_on_with(stacked: SegmentWidget, canvas: Canvas) -> None:
     controller, panel = stacked.controller, on_all_planes(stacked.automatic)
     choose(panel.asking_combo, panel.asking_combo.findData("grid"))
-    panel.points_box.setValue(16)
+    panel.points_box.setValue(8)
     panel.run_button.click()
     until(lambda: len(controller.document.candidates) == 1)
     # Clicks go first.
@@ -186,7 +186,6 @@ def test_sliders_come_back_without_the_model(
     settle(controller)
     # Another widget takes it up, though there is no object yet.
     viewer.window.remove_dock_widget(stacked)
-    turn()
     widget = open_widget(image=controller.image)
     again = widget.controller
     settle(again)

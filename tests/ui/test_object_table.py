@@ -124,7 +124,7 @@ def test_what_the_cells_say(table: ObjectTable) -> None:
     for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):
         swatch = cell(table, 7, 0, Qt.ItemDataRole.DecorationRole).pixmap(10, 10, mode)
         assert swatch.toImage().pixelColor(5, 5).getRgb() == (255, 0, 0, 255)
-    assert titles(table) == ["ID", "Class", "Area", "IoU", "Source", "State"]
+    assert titles(table) == ["ID", "Class", "Area", "IoU", "Source"]
 
 
 def titles(table: ObjectTable) -> list[str]:
@@ -151,7 +151,7 @@ def test_columns_are_chosen_in_the_menu_of_the_header(table: ObjectTable) -> Non
     table.set_rows([row(1, box=(1, 2, 3, 4)), row(2, box=(9, 0, 3, 4))])
     choose_column(table, "Box")
     choose_column(table, "Source")
-    assert titles(table) == ["ID", "Class", "Area", "Box", "IoU", "State"]
+    assert titles(table) == ["ID", "Class", "Area", "Box", "IoU"]
     table.view.sortByColumn(FIELDS.index("box"), ASCENDING)
     assert uids(table) == [2, 1]  # from top to bottom
     # What is shown does not matter for what is copied.
@@ -166,24 +166,24 @@ def test_physical_units_and_planes_are_offered_where_there_are_some(table: Objec
     table.set_rows([row(1, size=2.5), row(2)])
     assert not any("Size" in action.text() for action in table.view.columns_menu().actions())
     table.fit_image("µm", stack=True)
-    assert titles(table) == ["ID", "Class", "µm²", "IoU", "Source", "State"]
+    assert titles(table) == ["ID", "Class", "µm²", "IoU", "Source"]
     choose_column(table, "Area")
     choose_column(table, "Planes")
-    assert titles(table) == ["ID", "Class", "Area", "µm²", "Planes", "IoU", "Source", "State"]
+    assert titles(table) == ["ID", "Class", "Area", "µm²", "Planes", "IoU", "Source"]
     assert cell(table, 1, SIZE, Qt.ItemDataRole.ToolTipRole) == "µm²: 2.5"
     table.select([1, 2])
     assert [line.split(",")[3:5] for line in table.csv().splitlines()[1:]] == [["2.5", "µm²"], ["", ""]]
     table.fit_image("", stack=False)
-    assert titles(table) == ["ID", "Class", "Area", "IoU", "Source", "State"]
+    assert titles(table) == ["ID", "Class", "Area", "IoU", "Source"]
     assert not table.view.isColumnHidden(AREA)
     assert table.view.isColumnHidden(PLANES)
 
 
-def test_a_dock_of_400_pixels_needs_no_scrolling(table: ObjectTable) -> None:
+def test_a_narrow_dock_needs_no_scrolling(table: ObjectTable) -> None:
     table.set_rows([row(1000 + i, class_name="nucleus", area=10**5) for i in range(50)])
     for unit in ("", "µm"):
         table.fit_image(unit, stack=True)
-        for width, fits in ((400, True), (150, False)):
+        for width, fits in ((400, True), (320, True), (150, False)):
             table.resize(width, 300)
             QApplication.processEvents()
             assert (table.view.horizontalScrollBar().maximum() == 0) == fits
