@@ -96,6 +96,8 @@ def test_items_must_fit() -> None:
         Segmentation((3, 2), [Item(3, {(): mask})])
     with pytest.raises(FormatError, match="does not fit an image"):
         Segmentation((5, 2, 2), [Item(3, {(5,): mask})])
+    with pytest.raises(FormatError, match="has more than 131,072 planes"):
+        Segmentation((2**9, 2**9, 2, 2))
     with pytest.raises(FormatError, match="Sizes of pixels are positive"):
         Calibration("yx", (0.0, 1.0), (0.0, 0.0), ("", ""))
 

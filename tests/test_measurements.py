@@ -233,10 +233,10 @@ def test_large_objects_and_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_object_larger_than_memory_is_refused() -> None:
-    shape = (2**21, 2**12, 2**12)
+    shape = (2**17, 2**14, 2**14)
     corners = {
         (at,): Mask((side, side), np.ones((1, 1), dtype=bool), shape[1:])
-        for at, side in ((0, 0), (2**21 - 1, 2**12 - 1))
+        for at, side in ((0, 0), (2**17 - 1, 2**14 - 1))
     }
     found = Segmentation(shape, [Item(1, corners)])
     assert measure(found)["area"].tolist() == [1, 1]
@@ -244,7 +244,7 @@ def test_an_object_larger_than_memory_is_refused() -> None:
         measure(found, per="object")
 
 
-@pytest.mark.parametrize("shape", [(2**22, 2**22), (2**44, 1, 1), (2**20, 2**12, 2**12), (1, 2**33)])
+@pytest.mark.parametrize("shape", [(2**22, 2**22), (2**17, 2**13, 2**13), (1, 2**33)])
 def test_label_images_of_absurd_sizes_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     mask = Mask((0, 0), np.ones((1, 1), dtype=bool), shape[-2:])
     found = Segmentation(shape, [Item(1, {(0,) * (len(shape) - 2): mask})])
@@ -255,9 +255,6 @@ def test_label_images_of_absurd_sizes_are_refused(tmp_path: Path, shape: tuple[i
     for name in ("tiff", "ome-tiff", "npy", "npz", "ome-zarr", "ome-zarr-0.4", *["png"][len(shape) - 2 :]):
         with pytest.raises(FormatError, match="cut the image"):
             write(tmp_path / f"a{FORMATS[name].suffixes[0]}", found, name)
-    if len(shape) > 2:
-        with pytest.raises(FormatError, match="Names of files count to 999999"):
-            write(tmp_path / "a_res", found, "ctc")
     assert not list(tmp_path.iterdir())
 
 

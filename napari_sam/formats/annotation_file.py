@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_sam.annotation.archive import SUFFIX, load_annotation, save_annotation
-from napari_sam.errors import FormatError
+from napari_sam.errors import AnnotationError, FormatError
 from napari_sam.formats.format import Feature, Format
 from napari_sam.formats.segmentation import Segmentation
 
@@ -15,7 +15,13 @@ __all__ = ["FORMAT"]
 
 def _write(path: Path, found: Sequence[Segmentation]) -> None:
     (one,) = found
-    save_annotation(path, one.to_document().snapshot)
+    try:
+        save_annotation(path, one.to_document().snapshot)
+    except AnnotationError as error:
+        # It names a path that will not be there: whoever called tells the right one.
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise
 
 
 def _read(path: Path, shape: tuple[int, ...] | None) -> list[Segmentation]:

@@ -49,8 +49,6 @@ def _write(path: Path, found: Sequence[Segmentation]) -> None:
             f"The Cell Tracking Challenge has planes or stacks in time, and this image has the axes {axes!r} "
             f"and the shape {one.shape}: write TIFF."
         )
-    if one.shape[0] > 10**6:
-        raise FormatError(f"Names of files count to 999999, and this image has {one.shape[0]} times: cut it.")
     whole, lines = _without_gaps(one)
     path.mkdir()
     digits = max(3, len(str(one.shape[0] - 1)))

@@ -24,7 +24,7 @@ _HARMLESS, _RATIO = 2**34, 1000
 # Bytes that a mask takes beside its bits, and that are needed to find a run of equal pixels.
 _MASK, _RUN = 2**11, 2**6
 # Nobody's images are larger, but files can say that theirs are. Written plane by plane, it would take days.
-_MOST_PLANES, _LARGEST_IMAGE, _LONGEST_SIDE = 2**20, 2**42, 2**32 - 1
+_LARGEST_IMAGE, _LONGEST_SIDE = 2**42, 2**32 - 1
 
 
 def label_type(found: Segmentation) -> np.dtype[Any]:
@@ -58,8 +58,7 @@ def label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray[
     plane_size = math.prod(found.shape[-2:]) * dtype.itemsize
     what = f"A plane of {' x '.join(map(str, found.shape[-2:]))} pixels"
     check_free(plane_size, what, "cut the image, or choose a format of outlines")
-    planes, size = math.prod(found.shape[:-2]), math.prod(found.shape)
-    if planes > _MOST_PLANES or size > _LARGEST_IMAGE or max(found.shape) > _LONGEST_SIDE:
+    if math.prod(found.shape) > _LARGEST_IMAGE or max(found.shape) > _LONGEST_SIDE:
         raise FormatError(
             f"Labels of the shape {found.shape} would never be written: cut the image, "
             "or choose a format of outlines."

@@ -21,7 +21,10 @@ from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.memory import check_free
 from napari_sam.inference.mask import Mask
 
-__all__ = ["Index", "Item", "Segmentation"]
+__all__ = ["MOST_PLANES", "Index", "Item", "Segmentation"]
+
+MOST_PLANES = 2**17
+"""Formats of stacks tell of each, also of empty ones, and a few bytes can claim any number."""
 
 Index = tuple[int, ...]
 """A plane of the last two axes: its position along each axis before them; () in an image of one plane."""
@@ -79,7 +82,8 @@ class Segmentation:
     Raises
     ------
     FormatError
-        If ids are 0, too large or there twice, or a mask does not fit the image.
+        If ids are 0, too large or there twice, a mask does not fit the image, or there are more than
+        131,072 planes.
 
     Examples
     --------
@@ -101,6 +105,10 @@ class Segmentation:
         shape = tuple(int(side) for side in self.shape)
         if len(shape) < 2 or min(shape) < 0:
             raise FormatError(f"An image has at least two axes, not the shape {shape}.")
+        if math.prod(shape[:-2]) > MOST_PLANES:
+            raise FormatError(
+                f"An image of the shape {shape} has more than {MOST_PLANES:,} planes: split it into several."
+            )
         given: Calibration | None = self.calibration
         calibration = Calibration.plain(len(shape)) if given is None else given
         if len(calibration.axes) != len(shape):
