@@ -11,7 +11,7 @@ import napari
 from napari.layers import Image
 from qtpy.QtCore import QEvent, QSize, QTimer
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam.ui import preferences
 from napari_sam.ui.actions import keys
@@ -68,8 +68,8 @@ class SegmentWidget(QScrollArea):
         self.setWidget(inside)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
-        # Once the layout knows how large it is.
-        self.automatic.grown.connect(lambda: QTimer.singleShot(50, self._show_automatic))
+        # Once it has grown.
+        self.automatic.grown.connect(lambda: QTimer.singleShot(0, self._show_automatic))
         self.controller.changed.connect(self._refresh)
         keys.open(self.controller)
         keys.changed.connect(self._refresh_keys)
@@ -90,6 +90,8 @@ class SegmentWidget(QScrollArea):
             self.objects.refresh()
 
     def _show_automatic(self) -> None:
+        # Layouts inside layouts take several turns of the event loop.
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         # Its beginning is worth more than its end, where there is no room for both.
         self.ensureWidgetVisible(self.automatic, 0, 0)
         self.ensureWidgetVisible(self.automatic.button, 0, 0)
