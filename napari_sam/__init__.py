@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_sam.annotation.annotation import Annotation
     from napari_sam.inference.automatic import SamAutomaticMaskGenerator
     from napari_sam.inference.predictor import SamPredictor
+    from napari_sam.inference.video_predictor import SamVideoPredictor
     from napari_sam.models import load_model, sam_model_registry
     from napari_sam.ui.scripting import annotate
 
@@ -22,6 +23,7 @@ __all__ = [
     "Annotation",
     "SamAutomaticMaskGenerator",
     "SamPredictor",
+    "SamVideoPredictor",
     "__version__",
     "annotate",
     "load_model",
@@ -32,6 +34,7 @@ _HOMES = {
     "Annotation": "napari_sam.annotation.annotation",
     "SamAutomaticMaskGenerator": "napari_sam.inference.automatic",
     "SamPredictor": "napari_sam.inference.predictor",
+    "SamVideoPredictor": "napari_sam.inference.video_predictor",
     "annotate": "napari_sam.ui.scripting",
     "load_model": "napari_sam.models",
     "sam_model_registry": "napari_sam.models",

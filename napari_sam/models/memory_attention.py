@@ -7,6 +7,7 @@ the published configuration of all sizes, the parameter names those of the check
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,20 +74,55 @@ class MemoryAttention(nn.Module):
         ValueError
             If the grid is not square or the memory is not made of whole frames.
         """
-        count = current.shape[1]
-        side = math.isqrt(count)
+        _side_of(current, memory, pointer_tokens)
+        return self.recall(self.begin(current, current_pos), memory, memory_pos, pointer_tokens)
+
+    def begin(self, current: Tensor, current_pos: Tensor) -> Tensor:
+        """What comes before the first look at a memory, and so is the same for all objects of a frame.
+
+        Parameters
+        ----------
+        current : Tensor, shape (B, N, dim)
+            Tokens of a square grid, in row-major order.
+        current_pos : Tensor, shape (B, N, dim) or (1, N, dim)
+
+        Returns
+        -------
+        Tensor, shape (B, N, dim)
+            For :meth:`recall`.
+        """
+        rotations = axial_rotations(math.isqrt(current.shape[1]), current.shape[2], device=current.device)
+        return self._blocks()[0].look(current + 0.1 * current_pos, rotations)
+
+    def recall(self, begun: Tensor, memory: Tensor, memory_pos: Tensor, pointer_tokens: int = 0) -> Tensor:
+        """What :meth:`begin` returned, conditioned on memories.
+
+        Parameters
+        ----------
+        begun : Tensor, shape (B, N, dim), or (1, N, dim) for one frame and the memories of B objects
+        memory, memory_pos, pointer_tokens
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        Tensor, shape (B, N, dim)
+
+        Raises
+        ------
+        ValueError
+            If the grid is not square or the memory is not made of whole frames.
+        """
+        side = _side_of(begun, memory, pointer_tokens)
+        rotations = axial_rotations(side, begun.shape[2], device=begun.device)
         remembered = memory.shape[1] - pointer_tokens
-        if side * side != count or remembered < 0 or remembered % count:
-            raise ValueError(
-                f"{memory.shape[1]} memory tokens, {pointer_tokens} of them object pointers, do not fit "
-                f"a frame of {count} tokens; frames must be square and memories whole."
-            )
-        rotations = axial_rotations(side, current.shape[2], device=current.device)
         keys = memory + memory_pos
-        x = current + 0.1 * current_pos
-        for layer in self.layers:
-            x = layer(x, keys, memory, rotations, remembered)
+        x = begun
+        for index, block in enumerate(self._blocks()):
+            x = block.recall(block.look(x, rotations) if index else x, keys, memory, rotations, remembered)
         return self.norm(x)
+
+    def _blocks(self) -> list[_MemoryBlock]:
+        return [cast("_MemoryBlock", block) for block in self.layers]
 
 
 class _MemoryBlock(nn.Module):
@@ -102,9 +138,13 @@ class _MemoryBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, rotations: Tensor, remembered: int) -> Tensor:
+    def look(self, x: Tensor, rotations: Tensor) -> Tensor:
+        """Self-attention of the frame."""
         y = self.norm1(x)
-        x = x + self.self_attn(y, y, y, rotations, y.shape[1])
+        return x + self.self_attn(y, y, y, rotations, y.shape[1])
+
+    def recall(self, x: Tensor, keys: Tensor, values: Tensor, rotations: Tensor, remembered: int) -> Tensor:
+        """Cross-attention to memories, and the MLP; ``x`` may be one frame for all memories."""
         x = x + self.cross_attn_image(self.norm2(x), keys, values, rotations, remembered)
         return x + self.linear2(F.relu(self.linear1(self.norm3(x)), inplace=True))
 
@@ -120,8 +160,11 @@ class _RotaryAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, rotations: Tensor, rotated: int) -> Tensor:
-        """Attend from ``q`` to ``k`` and ``v``; the first ``rotated`` keys, frame by frame, are turned."""
-        q = rotate(self.q_proj(q), rotations)
+        """Attend from ``q`` to ``k`` and ``v``; the first ``rotated`` keys, frame by frame, are turned.
+
+        With a batch of one, ``q`` is the same for all keys.
+        """
+        q = rotate(self.q_proj(q), rotations).expand(len(k), -1, -1)
         k = self.k_proj(k)
         frames = k[:, :rotated].unflatten(1, (-1, q.shape[1]))
         k[:, :rotated] = rotate(frames, rotations).flatten(1, 2)
@@ -132,6 +175,19 @@ class _RotaryAttention(nn.Module):
         else:
             mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], self.v_proj(v)[:, None])[:, 0]
         return self.out_proj(mixed)
+
+
+def _side_of(current: Tensor, memory: Tensor, pointer_tokens: int) -> int:
+    """Side of the grid of a frame, if the memory fits it."""
+    count = current.shape[1]
+    side = math.isqrt(count)
+    remembered = memory.shape[1] - pointer_tokens
+    if side * side != count or remembered < 0 or remembered % count:
+        raise ValueError(
+            f"{memory.shape[1]} memory tokens, {pointer_tokens} of them object pointers, do not fit "
+            f"a frame of {count} tokens; frames must be square and memories whole."
+        )
+    return side
 
 
 def _attend_in_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """SAM 2 and 2.1 (Ravi et al. 2024, SAM 2: Segment Anything in Images and Videos), for images.
 
 The parameters that only videos need (memory attention, memory encoder, object pointers) are there as well, so
-that one checkpoint serves both.
+that one checkpoint serves both; what is done with them is in :mod:`napari_sam.models.memory_steps`.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class Sam2(PromptableModel):
     def __init__(self, size: HieraSize, *, pointer_positions: bool = True, image_size: int = 1024) -> None:
         super().__init__()
         self.image_size = image_size
+        self.pointer_positions = pointer_positions
         self.image_encoder = _ImageEncoder(size, image_size)
         self.sam_prompt_encoder = PromptEncoder(_DIM, image_size // _STRIDE, image_size)
         self.sam_mask_decoder = Sam2MaskDecoder()
@@ -120,14 +121,24 @@ class Sam2(PromptableModel):
 
     def encode(self, pixels: Tensor) -> Sam2Embedding:
         height, width = pixels.shape[-2:]
-        plane = _stretch(pixels, self.image_size, self.device)
-        # A gray plane has one channel up to here.
-        plane = torch.sub(plane, self.pixel_mean).div_(self.pixel_std)
-        features, skips = self.image_features(plane[None].to(self.dtype))
+        features, skips = self.image_features(self.normalised(_stretch(pixels, self.image_size, self.device)))
         features = features + self.no_mem_embed[0]
         return Sam2Embedding(
-            (height, width), features.permute(2, 0, 1)[None], self._tokens(features, None), skips
+            (height, width),
+            features.permute(2, 0, 1)[None],
+            self.image_tokens(features.flatten(0, 1)[None], None),
+            skips,
         )
+
+    def normalised(self, square: Tensor) -> Tensor:
+        """A square plane as the encoder takes it: shape (1, 3, image_size, image_size).
+
+        Parameters
+        ----------
+        square : Tensor, shape (3, image_size, image_size), or (1, image_size, image_size) if gray
+            float32 between 0 and 1.
+        """
+        return torch.sub(square, self.pixel_mean).div_(self.pixel_std)[None].to(self.dtype)
 
     def image_features(self, image: Tensor) -> tuple[Tensor, Skips]:
         """Features of one image, the same for images and videos.
@@ -154,27 +165,40 @@ class Sam2(PromptableModel):
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
         if not isinstance(embedding, Sam2Embedding):
             raise TypeError("SAM 2 decodes only its own embeddings; encode the image with this model.")
-        tokens = self._prompt_tokens(prompts, embedding.original_size)
+        tokens = self.prompt_tokens(prompts, embedding.original_size)
 
         def decode(part: slice) -> Decoded:
             image = embedding.tokens
             if prompts.logits is not None:
-                features = embedding.features[0].permute(1, 2, 0)
-                image = self._tokens(features, prompts.logits[part])
+                features = embedding.features.flatten(2).transpose(1, 2)
+                image = self.image_tokens(features, prompts.logits[part])
             return self.sam_mask_decoder.predict(image, tokens[part], embedding.skips, multimask=multimask)
 
         logits, scores = decode_in_pieces(decode, len(prompts), self.device)
         frames = logits.new_tensor(embedding.low_res_frame).expand(len(prompts), -1)
         return MaskLogits(logits, frames, scores, limit=_PROMPT_LIMIT)
 
-    def _tokens(self, features: Tensor, logits: Tensor | None) -> ImageTokens:
-        """Image tokens for features (h, w, 256), with mask prompts (B, 1, 256, 256) added."""
-        image = features.flatten(0, 1)[None] + self.sam_prompt_encoder.masks(logits)
+    def image_tokens(self, features: Tensor, logits: Tensor | None) -> ImageTokens:
+        """The image's side of the decoder, with mask prompts added.
+
+        Parameters
+        ----------
+        features : Tensor, shape (B or 1, N, 256)
+        logits : Tensor, shape (B, 1, image_size / 4, image_size / 4), or None
+        """
+        image = features + self.sam_prompt_encoder.masks(logits)
         positions = self.sam_prompt_encoder.grid_positions().to(image.dtype)
         return self.sam_mask_decoder.transformer.prepare(image, positions)
 
-    def _prompt_tokens(self, prompts: PromptBatch, size: tuple[int, int]) -> Tensor:
-        """Tokens of the corners of boxes, then of points, then one that stands for none."""
+    def prompt_tokens(self, prompts: PromptBatch, size: tuple[int, int]) -> Tensor:
+        """Tokens of the corners of boxes, then of points, then one that stands for none: shape (B, T, 256).
+
+        Parameters
+        ----------
+        prompts : PromptBatch
+        size : tuple of int
+            Height and width of the plane that they are on, in pixels.
+        """
         extent = prompts.points.new_tensor([size[1], size[0]])
         points, labels = prompts.points, prompts.labels
         if prompts.boxes is not None:
