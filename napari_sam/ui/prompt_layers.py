@@ -172,14 +172,11 @@ class PromptLayers:
         self._set_defaults()
 
     def _set_defaults(self, polarity: str | None = None) -> None:
+        common = {"polarity": polarity or self._polarity, "axes": self._axes}
         if hasattr(self, "points"):
-            self.points.feature_defaults = {"polarity": polarity or self._polarity, "axes": self._axes}
+            _set_feature_defaults(self.points, common)
         kind = _KINDS.get(str(self.shapes.mode), "box")
-        self.shapes.feature_defaults = {
-            "polarity": polarity or self._polarity,
-            "axes": self._axes,
-            "kind": kind,
-        }
+        _set_feature_defaults(self.shapes, {**common, "kind": kind})
 
     def end_gesture(self) -> None:
         """What happens next is a step of its own, unless a mouse button is still held."""
@@ -346,6 +343,13 @@ class PromptLayers:
         self._mouse_down = False
         self._clicked_shape = drawing and not moved
         self.dragging.emit()
+
+
+def _set_feature_defaults(layer: Points | Shapes, wanted: dict[str, str]) -> None:
+    """What the next prompt will be; napari takes milliseconds to set even what is set already."""
+    there = layer.feature_defaults
+    if any(name not in there or there[name].iat[0] != value for name, value in wanted.items()):
+        layer.feature_defaults = wanted
 
 
 def _opposite(polarity: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import sys
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
 
@@ -15,6 +17,9 @@ from napari_sam.ui._bridge import Bridge
 __all__ = ["Requests"]
 
 T = TypeVar("T")
+
+_SWITCH_SECONDS = 5e-4
+"""How long one thread may keep the interpreter from another while something is computed."""
 
 
 class Requests:
@@ -79,7 +84,8 @@ class Requests:
 
         def run() -> T:
             self.post(lambda: self._say(saying))
-            return function()
+            with _taking_turns():
+                return function()
 
         def deliver(callback: Callable[[Any], Any], result: Any) -> None:
             if key not in self._pending:
@@ -115,9 +121,14 @@ class Requests:
         """
         self._withdraw_quiet()
         self._quiet = key, on_done
+
+        def run() -> T:
+            with _taking_turns():
+                return function()
+
         self._worker.submit(
             key,
-            function,
+            run,
             lambda result: self.post(lambda: on_done(result)),
             lambda _: self.post(lambda: on_done(None)),
         )
@@ -187,3 +198,18 @@ class Requests:
     def _say(self, saying: str) -> None:
         self.doing = saying
         self.changed.emit()
+
+
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """Let threads take turns more often than the interpreter does by itself.
+
+    A network is hundreds of short operations. After each, its thread asks for the interpreter again, and
+    would wait for 5 milliseconds whenever the GUI is busy: a click would take several times as long.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, _SWITCH_SECONDS))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ class Segmenter:
         self._model: PromptableModel | None = None
         self._embeddings: EmbeddingCache[Hashable] = EmbeddingCache()
         self._newest: tuple[Hashable, Answer] | None = None
+        self._answering = threading.Condition()
+        self._seconds = 0.0
 
     def load(self, choice: ModelChoice) -> Loaded:
         """Have the chosen model ready.
@@ -139,12 +142,29 @@ class Segmenter:
         from napari_sam.inference import engine
 
         if self._newest is None or self._newest[0] != view.key or self._newest[1].prompts != prompts:
+            self._computed(lambda: self._embedding(view))
+            # Not what it takes while the GUI is busy, too.
+            began = time.thread_time()
             segment = self._computed(lambda: engine.segment(self._ready(), self._embedding(view), prompts))
-            self._newest = view.key, to_answer(segment, prompts, self._ready(), view.look)
+            answer = to_answer(segment, prompts, self._ready(), view.look)
+            with self._answering:
+                self._seconds = time.thread_time() - began
+                self._newest = view.key, answer
+                self._answering.notify_all()
         return self._newest[1]
 
-    def newest(self, view: View, prompts: Prompts) -> Answer | None:
-        """The newest answer, if it was to these prompts; the one thing here that any thread may ask."""
+    def newest(self, view: View, prompts: Prompts, patience: float = 0.0) -> Answer | None:
+        """The newest answer, if it was to these prompts; the one thing here that any thread may ask.
+
+        If the model was quick the last time and has seen the view, it is waited for, `patience` seconds at
+        most. Meanwhile the interpreter is the worker's alone, so that this takes less time than not to wait.
+        """
+        with self._answering:
+            if self._seconds <= patience and view.key in self._embeddings:
+                self._answering.wait_for(lambda: self._answered(view, prompts) is not None, patience)
+        return self._answered(view, prompts)
+
+    def _answered(self, view: View, prompts: Prompts) -> Answer | None:
         newest = self._newest
         return (
             newest[1]

@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 _Asked = dict[tuple[int, Plane], tuple[Prompts, Hashable]]
 
+_PATIENCE = 0.05
+"""Seconds that the GUI's thread may wait for the mask of a click. Drawing takes as long."""
+
 
 class Work:
     """Turns prompts into masks, in the background.
@@ -225,9 +228,9 @@ class Work:
         self.files.close()
         self.requests.close()
 
-    def _known(self, view: View, prompts: Prompts) -> Answer | None:
-        """What a preview has answered already, even if it is still on its way here."""
-        return None if self.models.busy else self._segmenter.newest(view, prompts)
+    def _known(self, view: View, prompts: Prompts, patience: float = 0.0) -> Answer | None:
+        """What the model has answered already, even if it is still on its way here."""
+        return None if self.models.busy else self._segmenter.newest(view, prompts, patience)
 
     def _look(self, view: View) -> Hashable:
         return self.models.choice, view.key
@@ -236,22 +239,26 @@ class Work:
         view, document = session.view(plane), session.document
         look = self._look(view)
         self._asked.setdefault(document, {})[item.uid, plane] = prompts, look
-        if (known := self._known(view, prompts)) is not None:
-            self.requests.cancel((document, item.uid, plane))
-            if document.answer(item.uid, plane, known):
-                self.answered.emit(known.mask)
-            return
+        key = document, item.uid, plane
 
         def arrived(answer: Answer) -> None:
             if document.answer(item.uid, plane, answer):
                 self.answered.emit(answer.mask)
 
-        self._submit(
-            (document, item.uid, plane),
-            f"Segmenting object {item.id}",
-            lambda: self._segmenter.segment(view, prompts),
-            arrived,
-        )
+        known = self._known(view, prompts)
+        if known is None:
+            at_once = not self.requests.busy or self.requests.pending(key)
+            self._submit(
+                key,
+                f"Segmenting object {item.id}",
+                lambda: self._segmenter.segment(view, prompts),
+                arrived,
+            )
+            if at_once and self.models.ready:
+                known = self._known(view, prompts, _PATIENCE)
+        if known is not None:
+            self.requests.cancel(key)
+            arrived(known)
 
     def _submit(
         self,
