@@ -215,8 +215,8 @@ class _File(VideoFrames):
         # As with images, decoders raise anything; without one that fits, imageio says which it knows.
         except Exception as error:
             raise ImageError(
-                f"{path} cannot be read as a video: install PyAV (pip install 'napari-sam[video]'), which reads "
-                "most formats, or save the frames as images in a folder."
+                f"{path} cannot be read as a video: install PyAV (pip install 'napari-sam[video]'), which "
+                "reads most formats, or save the frames as images in a folder."
             ) from error
 
     def __len__(self) -> int:
