@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_sam.annotation.fields import Field
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.mask import Mask
+from napari_sam.inference.rle import runs_of_text
 
 __all__ = ["MaskTable", "read_masks"]
-
-# A run of 2**35 pixels is longer than any mask, and sums of such numbers fit into 64 bits.
-_LONGEST_NUMBER = 7
 
 
 class MaskTable:
@@ -114,7 +111,10 @@ class _Entry:
             if self.counts.text():
                 self.counts.fail("not empty, as the box is")
             return Mask.empty(self.plane)
-        runs = _runs(self.counts)
+        try:
+            runs = runs_of_text(self.counts.text())
+        except ValueError as error:
+            self.counts.fail(str(error))
         if runs.sum() != self.nbytes:
             self.counts.fail(f"not run lengths of {self.size[0]} x {self.size[1]} pixels")
         # COCO goes down the columns, and begins with background.
@@ -128,29 +128,3 @@ class _Entry:
 def _pair(item: Field) -> tuple[int, int]:
     first, second = item.wholes(count=2)
     return first, second
-
-
-def _runs(counts: Field) -> NDArray[np.int64]:
-    """Run lengths from COCO's text: six bits a letter, five of them a digit, from the third on differences.
-
-    pycocotools reads such texts, too, but trusts them: a wrong one makes it read beyond its memory.
-    """
-    try:
-        letters = np.frombuffer(counts.text().encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
-    except UnicodeEncodeError:
-        counts.fail("letters that are not COCO's")
-    last = np.flatnonzero((letters & 32) == 0)
-    if not letters.size or letters.min() < 0 or letters.max() > 63 or letters[-1] & 32:
-        counts.fail("letters that are not COCO's")
-    starts = np.concatenate([[0], last[:-1] + 1])
-    lengths = last - starts + 1
-    if lengths.max() > _LONGEST_NUMBER:
-        counts.fail("a number that is too long")
-    place = np.arange(letters.size) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((letters & 31) << (5 * place), starts)
-    runs -= np.where(letters[last] & 16, 1 << (5 * lengths), 0)
-    runs[2::2] = np.cumsum(runs[2::2])
-    runs[1::2] = np.cumsum(runs[1::2])
-    if runs.min() < 0:
-        counts.fail("a negative run length")
-    return runs

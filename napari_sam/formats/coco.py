@@ -25,7 +25,6 @@ here are not kept.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,7 +32,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.annotation.records import ObjectClass
 from napari_sam.errors import FormatError
 from napari_sam.formats.coco_masks import LARGEST_PLANE
 from napari_sam.formats.coco_reading import FLAT, OWN, read_coco
@@ -41,6 +39,7 @@ from napari_sam.formats.format import Feature, Format
 from napari_sam.formats.json_files import begins_with
 from napari_sam.formats.outlines import outlines
 from napari_sam.formats.segmentation import Item, Segmentation
+from napari_sam.formats.whole_image import as_json, calibration_members, rgb_of
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.rle import coco_rle
 
@@ -138,23 +137,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     FormatError
         If it holds what JSON cannot.
     """
-    try:
-        text = json.dumps(content, allow_nan=False, default=_plain)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise FormatError(f"An attribute of an object cannot be written as JSON: {error}.") from error
-    path.write_text(text, encoding="ascii")
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of NumPy, for JSON."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is neither a number nor a text, list or dict")
+    path.write_text(as_json(content), encoding="ascii")
 
 
 def _image(one: Segmentation, number: int, index: tuple[int, ...], key: int) -> dict[str, Any]:
     height, width = one.shape[-2:]
-    pixels = one.calibration
     return {
         "id": key,
         "file_name": one.name,
@@ -164,10 +151,7 @@ def _image(one: Segmentation, number: int, index: tuple[int, ...], key: int) -> 
             "image": number,
             "plane": index,
             "shape": one.shape,
-            "axes": pixels.axes,
-            "scale": pixels.scale,
-            "translate": pixels.translate,
-            "units": pixels.units,
+            **calibration_members(one.calibration),
         },
     }
 
@@ -192,7 +176,7 @@ def _categories(found: Iterable[Segmentation]) -> tuple[list[dict[str, Any]], di
         if one.name not in numbers:
             taken = set(numbers.values())
             numbers[one.name] = max(taken) + 1 if one.id in taken else one.id
-            categories.append({**_category(numbers[one.name], one.name), "color": _rgb(one)})
+            categories.append({**_category(numbers[one.name], one.name), "color": rgb_of(one.colour)})
     if not numbers or any(not item.class_name for segmentation in found for item in segmentation.items):
         name = "object"
         while name in numbers:
@@ -205,10 +189,6 @@ def _categories(found: Iterable[Segmentation]) -> tuple[list[dict[str, Any]], di
 
 def _category(number: int, name: str) -> dict[str, Any]:
     return {"id": number, "name": name, "supercategory": ""}
-
-
-def _rgb(one: ObjectClass) -> list[int]:
-    return [int(one.colour[at : at + 2], 16) for at in (1, 3, 5)]
 
 
 def _recognises(path: Path) -> bool:

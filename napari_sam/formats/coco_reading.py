@@ -18,6 +18,7 @@ from napari_sam.formats.coco_masks import MaskReader, plane_of
 from napari_sam.formats.json_files import read_json
 from napari_sam.formats.segmentation import Index, Item, Segmentation
 from napari_sam.formats.telling import naming, tell_left_out
+from napari_sam.formats.whole_image import read_calibration
 from napari_sam.inference.mask import Mask
 
 __all__ = ["FLAT", "OWN", "members_of_sam", "read_coco", "read_coco_and_boxes"]
@@ -198,13 +199,7 @@ def _plane(own: Field, size: tuple[int, int], name: str) -> tuple[_Image, Index]
         pixels *= max(side, 1)
         if pixels > _LARGEST_STACK:
             own["shape"].fail("an image that is too large")
-    calibration = Calibration(
-        own["axes"].text(),
-        tuple(one.number() for one in own["scale"]),
-        tuple(one.number() for one in own["translate"]),
-        tuple(one.text() for one in own["units"]),
-    )
-    return _Image(shape, calibration, name), index
+    return _Image(shape, read_calibration(own), name), index
 
 
 def _classes(root: Field) -> tuple[list[ObjectClass], dict[int, str]]:

@@ -19,10 +19,12 @@ from napari_sam.formats.segmentation import Segmentation
 __all__ = [
     "WholeImage",
     "as_json",
+    "calibration_members",
     "check_fits",
     "guessed_image",
     "image_members",
     "letters_of",
+    "read_calibration",
     "read_image",
     "rgb_of",
 ]
@@ -52,16 +54,38 @@ class WholeImage:
 
 def image_members(one: Segmentation) -> dict[str, Any]:
     """What :func:`read_image` makes a :class:`WholeImage` of, for JSON."""
-    pixels = one.calibration
     return {
         "shape": one.shape,
+        **calibration_members(one.calibration),
+        "name": one.name,
+        "classes": [{"id": each.id, "name": each.name, "color": each.colour} for each in one.classes],
+    }
+
+
+def calibration_members(pixels: Calibration) -> dict[str, Any]:
+    """What :func:`read_calibration` makes a :class:`Calibration` of, for JSON."""
+    return {
         "axes": pixels.axes,
         "scale": pixels.scale,
         "translate": pixels.translate,
         "units": pixels.units,
-        "name": one.name,
-        "classes": [{"id": each.id, "name": each.name, "color": each.colour} for each in one.classes],
     }
+
+
+def read_calibration(item: Field) -> Calibration:
+    """The axes of an image in a file of ours.
+
+    Raises
+    ------
+    AnnotationError, FormatError
+        If something is missing or makes no sense.
+    """
+    return Calibration(
+        item["axes"].text(),
+        tuple(one.number() for one in item["scale"]),
+        tuple(one.number() for one in item["translate"]),
+        tuple(one.text() for one in item["units"]),
+    )
 
 
 def read_image(item: Field) -> WholeImage:
@@ -75,12 +99,7 @@ def read_image(item: Field) -> WholeImage:
     shape = item["shape"].wholes()
     if len(shape) < 2 or _too_large(shape):
         item["shape"].fail("not the shape of an image")
-    calibration = Calibration(
-        item["axes"].text(),
-        tuple(one.number() for one in item["scale"]),
-        tuple(one.number() for one in item["translate"]),
-        tuple(one.text() for one in item["units"]),
-    )
+    calibration = read_calibration(item)
     if len(calibration.axes) != len(shape):
         item["axes"].fail("not an axis for each side of the image")
     classes = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.regions import without_small_regions
 from napari_sam.inference.rle import coco_rle, run_lengths
 from napari_sam.inference.suppression import best_of_overlapping
+from napari_sam.inference.thresholds import Thresholds, thresholds_of_family
 from napari_sam.models.base import Embedding, PromptableModel
 from napari_sam.models.nano import Nano
 from napari_sam.models.sam2 import Sam2
@@ -37,37 +37,10 @@ PROMPTS = ("grid", "centres", "auto")
 """Where points are prompted."""
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """What a mask has to reach, and how stability is measured.
-
-    Attributes
-    ----------
-    predicted_iou : float
-        Masks are above it.
-    stability : float
-        Masks have at least this.
-    offset : float
-        By how much the threshold of the logits is moved up and down.
-    box_overlap : float
-        Boxes of different objects have at most this IoU.
-    region_area : int
-        Smaller holes and islands are no part of an object.
-    """
-
-    predicted_iou: float
-    stability: float
-    offset: float = 1.0
-    box_overlap: float = 0.7
-    region_area: int = 0
-
-
 def thresholds_of(model: PromptableModel) -> Thresholds:
-    """The thresholds that suit a model: the published ones of SAM and SAM 2, measured ones of ``nano``."""
-    if isinstance(model, Nano):
-        # The best mean F1 at IoU 0.5 on nine images of seven kinds, of nuclei, cells, axons and pebbles.
-        return Thresholds(0.6, 0.7, box_overlap=0.5, region_area=30)
-    return Thresholds(0.8, 0.95) if isinstance(model, Sam2) else Thresholds(0.88, 0.95)
+    """The thresholds that suit a model."""
+    family = "nano" if isinstance(model, Nano) else "sam2" if isinstance(model, Sam2) else "sam"
+    return thresholds_of_family(family)
 
 
 class SamAutomaticMaskGenerator:

@@ -7,17 +7,16 @@ from collections.abc import Callable, Hashable
 from napari_sam.annotation import Document, Plane
 from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.filtering import Filter, Sieve
+from napari_sam.inference.thresholds import thresholds_of_family
 from napari_sam.models.zoo import ZOO
 
 __all__ = ["Sieves", "usual_filter"]
 
-_USUAL = {"nano": (0.6, 0.7), "sam2": (0.8, 0.95)}
-
 
 def usual_filter(model: str) -> Filter:
     """The thresholds of a model, for what was found before it is loaded; SAM's if it is not known."""
-    family = ZOO[model].family if model in ZOO else "sam"
-    return Filter(*_USUAL.get(family, (0.88, 0.95)))
+    usual = thresholds_of_family(ZOO[model].family if model in ZOO else "sam")
+    return Filter(usual.predicted_iou, usual.stability)
 
 
 class Sieves:
