@@ -96,7 +96,6 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     rotations : Tensor, shape (2, N, channels // 2)
         From :func:`axial_rotations`.
     """
-    cos, sin = rotations
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    # A pair is a complex number, and a turn a product with another: one pass over memory instead of seven.
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * torch.complex(*rotations)).flatten(-2).to(x.dtype)
