@@ -23,6 +23,7 @@ from napari_sam.ui.deciding import Deciding
 from napari_sam.ui.hovering import Hovering
 from napari_sam.ui.keeping import Keeping
 from napari_sam.ui.layers import refusal, unwrap
+from napari_sam.ui.measuring import Measuring
 from napari_sam.ui.overview import Overview
 from napari_sam.ui.prompting import Prompting
 from napari_sam.ui.result import Result, layer_of
@@ -77,6 +78,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         self._work.warned.connect(self._on_warned)
         self._work.answered.connect(self._on_answered)
         self._work.failed.connect(self._on_failed)
+        self.measuring = Measuring(self._work)
         self._hovering: Hovering | None = None
         self._preview = True
         self._results: list[Result] = []

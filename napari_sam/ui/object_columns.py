@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-__all__ = ["AREA", "CLASS", "COLUMNS", "PLANES", "SIZE", "Column", "Row", "as_csv"]
+__all__ = [
+    "AREA",
+    "CLASS",
+    "COLUMNS",
+    "PLANES",
+    "SIZE",
+    "Column",
+    "Measured",
+    "Row",
+    "as_csv",
+    "measured_columns",
+]
+
+Measured = Sequence[float | None]
+"""What was measured of an object, in the order of the columns; None where there is no such number."""
 
 
 class Row(NamedTuple):
@@ -67,6 +84,15 @@ def _size(size: float | None) -> str:
     return _grouped(round(size)) if size >= 1000 else f"{size:.3g}"
 
 
+def _number(value: float | None, digits: str = ".3g") -> str:
+    if value is None:
+        return "–"
+    # Beyond that, or infinite, as brief as can be.
+    if 1000 <= abs(value) < 1e9:
+        return _grouped(round(value))
+    return f"{value:{digits if abs(value) < 1000 else '.3g'}}"
+
+
 def _box(box: tuple[int, int, int, int] | None) -> str:
     return "–" if box is None else f"{box[0]}, {box[1]}, {box[2]} × {box[3]}"
 
@@ -78,7 +104,7 @@ class Column(NamedTuple):
     ----------
     title, tip : str
     field : str
-        Of a row.
+        Of a row, or the name of what was measured.
     sample : str
         The column has to be as wide as this.
     text : callable
@@ -96,9 +122,8 @@ class Column(NamedTuple):
     shown: bool = True
     is_number: bool = False
 
-    def key(self, row: Row) -> Any:
+    def key(self, value: Any) -> Any:
         """What to sort by; None if unknown."""
-        value = getattr(row, self.field)
         if self.field == "box" and value is not None:
             # As one reads: from top to bottom, then from left to right.
             return value[1], value[0], value[3], value[2]
@@ -136,13 +161,73 @@ COLUMNS = (
 )
 CLASS, AREA, SIZE, PLANES = 1, 2, 3, 5
 
+_MEASURED = {
+    "perimeter": ("Perimeter", "Length of the outline", ".3g"),
+    "axis_major_length": ("Major axis", "Length of the ellipse with the same second moments", ".3g"),
+    "axis_minor_length": ("Minor axis", "Width of the ellipse with the same second moments", ".3g"),
+    "eccentricity": ("Eccentricity", "Of that ellipse: 0 for a circle, 1 for a line", ".2f"),
+    "solidity": ("Solidity", "Share of the convex hull: 1 without dents and holes", ".2f"),
+    "centroid": ("Centre", "Mean position", ".1f"),
+    "intensity_mean": ("Mean", "Mean intensity", ".3g"),
+    "intensity_min": ("Min", "Least intensity", ".3g"),
+    "intensity_max": ("Max", "Greatest intensity", ".3g"),
+    "intensity_sum": ("Sum", "Integrated intensity: the sum of all pixels", ".3g"),
+}
+_NAME = re.compile(rf"({'|'.join(_MEASURED)})(?:-(\d+))?(?:_(.+))?")
+_COLOURS = ("red", "green", "blue", "opacity")
+_SYMBOLS = {"um": "µm", "scaled": "scaled"}
+
+
+def measured_columns(names: Sequence[str]) -> tuple[Column, ...]:
+    """A column for each number that :func:`napari_sam.formats.measure` gives of shapes and intensities.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of its columns; others than shapes, centroids and intensities are left out.
+
+    Examples
+    --------
+    >>> names = ("id", "perimeter", "perimeter_um", "solidity", "intensity_mean-0")
+    >>> [(column.title, column.shown) for column in measured_columns(names)]
+    [('Perimeter', False), ('Perimeter µm', True), ('Solidity', True), ('Mean red', True)]
+    """
+    found = [match for name in names if (match := _NAME.fullmatch(name)) is not None]
+    # Where there are physical units, they say more than pixels do.
+    in_units = {(base, at) for base, at, unit in (match.groups() for match in found) if unit}
+    solid = any(match.group(1, 2) == ("centroid", "2") for match in found)
+    columns = []
+    for match in found:
+        base, at, unit = match.groups()
+        title, tip, digits = _MEASURED[base]
+        part = "" if at is None else ("zyx" if solid else "yx") if base == "centroid" else _COLOURS
+        words = [title, *([part[int(at)]] if part else []), *([_SYMBOLS.get(unit, unit)] if unit else [])]
+        columns.append(
+            Column(
+                " ".join(words),
+                tip if unit or base.startswith(("intensity", "ecc", "sol")) else f"{tip}, in pixels",
+                match.group(),
+                f"{' '.join(words)} 0",
+                partial(_number, digits=digits),
+                bool(unit) or (base, at) not in in_units,
+                True,
+            )
+        )
+    return tuple(columns)
+
+
 _CSV_HEAD = (
     *("id", "class", "area", "physical_area", "area_unit", "bbox_x", "bbox_y", "bbox_width", "bbox_height"),
     *("planes", "predicted_iou", "stability", "source", "state"),
 )
 
 
-def as_csv(rows: Iterable[Row], unit: str = "") -> str:
+def as_csv(
+    rows: Iterable[Row],
+    unit: str = "",
+    names: Sequence[str] = (),
+    measured: Mapping[int, Measured] = MappingProxyType({}),
+) -> str:
     """Objects as comma-separated values, below the names of the columns.
 
     Parameters
@@ -150,6 +235,10 @@ def as_csv(rows: Iterable[Row], unit: str = "") -> str:
     rows : iterable of Row
     unit : str
         Of length; areas are in its square.
+    names : sequence of str
+        Of what was measured.
+    measured : mapping of int to sequence of (float or None)
+        By uid, as many numbers as there are names; empty cells for objects that are not there.
 
     Examples
     --------
@@ -159,12 +248,14 @@ def as_csv(rows: Iterable[Row], unit: str = "") -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_HEAD)
+    writer.writerow((*_CSV_HEAD, *names))
+    unknown = (None,) * len(names)
     for row in rows:
-        measured = f"{unit}²" if unit and row.size is not None else None
+        area_unit = f"{unit}²" if unit and row.size is not None else None
         writer.writerow(
-            (row.id, row.class_name, row.area, row.size, measured)
+            (row.id, row.class_name, row.area, row.size, area_unit)
             + (row.box or (None,) * 4)
             + (row.planes, row.score, row.stability, row.source, row.state)
+            + tuple(measured.get(row.uid, unknown))
         )
     return text.getvalue()

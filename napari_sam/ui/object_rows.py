@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -11,9 +12,9 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QWidget
 
-from napari_sam.ui.object_columns import COLUMNS, SIZE, Row
+from napari_sam.ui.object_columns import COLUMNS, SIZE, Column, Measured, Row
 
-__all__ = ["SWATCH", "ObjectRows", "alignment", "runs"]
+__all__ = ["SWATCH", "ObjectRows", "runs"]
 
 _ROOT = QModelIndex()
 _MANY = 20
@@ -21,6 +22,9 @@ _MANY = 20
 
 
 SWATCH = 10
+
+_GREY = QColor(128, 128, 128)
+"""To be read on light and on dark."""
 
 
 class ObjectRows(QAbstractTableModel):
@@ -35,6 +39,9 @@ class ObjectRows(QAbstractTableModel):
         self._column, self._descending = 0, False
         self._swatches: dict[tuple[float, ...], QIcon] = {}
         self.unit = ""
+        self.columns: tuple[Column, ...] = COLUMNS
+        self.measured: Mapping[int, Measured] = {}
+        self.outdated: AbstractSet[int] = frozenset()
 
     def rowCount(self, parent: QModelIndex = _ROOT) -> int:
         """How many objects there are."""
@@ -42,35 +49,38 @@ class ObjectRows(QAbstractTableModel):
 
     def columnCount(self, parent: QModelIndex = _ROOT) -> int:
         """How much is said of each."""
-        return 0 if parent.isValid() else len(COLUMNS)
+        return 0 if parent.isValid() else len(self.columns)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """What a cell shows."""
         if not index.isValid():
             return None
         number, row = index.column(), self.rows[index.row()]
-        column = COLUMNS[number]
+        column = self.columns[number]
         if role == Qt.ItemDataRole.DisplayRole:
-            return column.text(getattr(row, column.field))
+            return column.text(self._value(row, number))
         if role == Qt.ItemDataRole.DecorationRole and number == 0:
             return self._swatch(row.colour)
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return alignment(number)
+            return self._alignment(number)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{self._title(number)}: {column.text(getattr(row, column.field))}"
+            was = ", before it changed" if self._is_outdated(row, number) else ""
+            return f"{self._title(number)}: {column.text(self._value(row, number))}{was}"
+        if role == Qt.ItemDataRole.ForegroundRole and self._is_outdated(row, number):
+            return _GREY
         return None
 
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
         """What the columns are called."""
-        if orientation == Qt.Orientation.Horizontal and 0 <= section < len(COLUMNS):
+        if orientation == Qt.Orientation.Horizontal and 0 <= section < len(self.columns):
             if role == Qt.ItemDataRole.DisplayRole:
                 return self._title(section)
             if role == Qt.ItemDataRole.ToolTipRole:
-                return f"{COLUMNS[section].tip}. Click to sort; right-click to choose columns."
+                return f"{self.columns[section].tip}. Click to sort; right-click to choose columns."
             if role == Qt.ItemDataRole.TextAlignmentRole:
-                return alignment(section)
+                return self._alignment(section)
         return None
 
     def set_unit(self, unit: str) -> None:
@@ -80,7 +90,44 @@ class ObjectRows(QAbstractTableModel):
             self.headerDataChanged.emit(Qt.Orientation.Horizontal, SIZE, SIZE)
 
     def _title(self, column: int) -> str:
-        return f"{self.unit}²" if column == SIZE and self.unit else COLUMNS[column].title
+        return f"{self.unit}²" if column == SIZE and self.unit else self.columns[column].title
+
+    def _alignment(self, column: int) -> Qt.AlignmentFlag:
+        right = self.columns[column].is_number
+        side = Qt.AlignmentFlag.AlignRight if right else Qt.AlignmentFlag.AlignLeft
+        return side | Qt.AlignmentFlag.AlignVCenter
+
+    # What was measured
+
+    def set_measured_columns(self, columns: Sequence[Column]) -> None:
+        """Have these columns behind the usual ones, and no others."""
+        if len(self.columns) > len(COLUMNS):
+            self.beginRemoveColumns(_ROOT, len(COLUMNS), len(self.columns) - 1)
+            self.columns = COLUMNS
+            self.endRemoveColumns()
+        if columns:
+            self.beginInsertColumns(_ROOT, len(COLUMNS), len(COLUMNS) + len(columns) - 1)
+            self.columns = (*COLUMNS, *columns)
+            self.endInsertColumns()
+
+    def set_measured(self, measured: Mapping[int, Measured], outdated: AbstractSet[int]) -> None:
+        """Show what was measured, by uid; in grey what is not of the objects as they are now."""
+        self.measured, self.outdated = measured, outdated
+        if self.rows and len(self.columns) > len(COLUMNS):
+            # One signal for all of it: views ask for what they show.
+            corners = (0, len(COLUMNS)), (len(self.rows) - 1, len(self.columns) - 1)
+            self.dataChanged.emit(*(self.index(*corner) for corner in corners))
+        if self._column >= len(COLUMNS):
+            self._arrange()
+
+    def _value(self, row: Row, number: int) -> Any:
+        if number < len(COLUMNS):
+            return getattr(row, COLUMNS[number].field)
+        values = self.measured.get(row.uid)
+        return None if values is None else values[number - len(COLUMNS)]
+
+    def _is_outdated(self, row: Row, number: int) -> bool:
+        return number >= len(COLUMNS) and row.uid in self.outdated
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """Sort by a column, now and after every change."""
@@ -116,7 +163,7 @@ class ObjectRows(QAbstractTableModel):
             elif (old := self.rows[at]) != row:
                 astray |= old.id != row.id or self._key(old) != self._key(row)
                 self.rows[at] = row
-                self.dataChanged.emit(self.index(at, 0), self.index(at, len(COLUMNS) - 1))
+                self.dataChanged.emit(self.index(at, 0), self.index(at, len(self.columns) - 1))
         if added:
             self.beginInsertRows(_ROOT, len(self.rows), len(self.rows) + len(added) - 1)
             self.rows += added.values()
@@ -126,7 +173,9 @@ class ObjectRows(QAbstractTableModel):
             self._arrange()
 
     def _key(self, row: Row) -> Any:
-        return COLUMNS[self._column].key(row)
+        # A view may sort once more by a column that is just going.
+        column = self._column if self._column < len(self.columns) else 0
+        return self.columns[column].key(self._value(row, column))
 
     def _arrange(self) -> None:
         """Put the rows in order; views keep what they know of each."""
@@ -162,13 +211,6 @@ class ObjectRows(QAbstractTableModel):
 
     def _number(self) -> None:
         self.where = {row.uid: number for number, row in enumerate(self.rows)}
-
-
-def alignment(column: int) -> Qt.AlignmentFlag:
-    """Numbers to the right, words to the left."""
-    right = COLUMNS[column].is_number
-    side = Qt.AlignmentFlag.AlignRight if right else Qt.AlignmentFlag.AlignLeft
-    return side | Qt.AlignmentFlag.AlignVCenter
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 
 from qtpy.QtCore import (  # type: ignore[attr-defined]
@@ -18,7 +19,7 @@ from qtpy.QtCore import (  # type: ignore[attr-defined]
 from qtpy.QtGui import QAction, QGuiApplication  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QLabel, QMenu, QSizePolicy, QStackedLayout, QWidget
 
-from napari_sam.ui.object_columns import COLUMNS, Row, as_csv
+from napari_sam.ui.object_columns import COLUMNS, Measured, Row, as_csv, measured_columns
 from napari_sam.ui.object_rows import ObjectRows, runs
 from napari_sam.ui.object_view import ObjectView
 
@@ -60,6 +61,9 @@ class ObjectTable(QWidget):
     split_asked = Signal(int)
     """The user wants the parts of an object to become objects: its uid."""
 
+    measure_asked = Signal(bool)
+    """Whether the user wants shapes and intensities to be measured."""
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -82,6 +86,7 @@ class ObjectTable(QWidget):
         self._selection.selectionChanged.connect(self._on_selection)
         self.view.doubleClicked.connect(self._on_double_click)
         self.view.key.connect(self._do)
+        self.view.measure_asked.connect(self.measure_asked.emit)
         self.view.customContextMenuRequested.connect(self._show_menu)
 
     # What is shown
@@ -132,7 +137,7 @@ class ObjectTable(QWidget):
         numbers = sorted({row for uid in uids if (row := self._rows.where.get(uid)) is not None})
         wanted = QItemSelection()
         for first, last in runs(numbers):
-            corners = self._rows.index(first, 0), self._rows.index(last, len(COLUMNS) - 1)
+            corners = self._rows.index(first, 0), self._rows.index(last, self._rows.columnCount() - 1)
             wanted.append(QItemSelectionRange(*corners))
         flags = QItemSelectionModel.SelectionFlag
         was, self._quiet = self._quiet, True
@@ -156,10 +161,62 @@ class ObjectTable(QWidget):
         self._rows.set_unit(unit)
         self.view.offer(sizes=bool(unit), planes=stack)
 
+    def show_measured(
+        self,
+        names: Sequence[str],
+        measured: Mapping[int, Measured],
+        outdated: AbstractSet[int] = frozenset(),
+        unmeasured: AbstractSet[str] = frozenset(),
+    ) -> None:
+        """Show what was measured, in columns behind the others.
+
+        Parameters
+        ----------
+        names : sequence of str
+            What :func:`napari_sam.formats.measure` calls it; none takes the columns away.
+        measured : mapping of int to sequence of (float or None)
+            By uid, as many numbers as there are names. It is not copied.
+        outdated : set of int
+            The uids of objects that have changed since: their numbers are grey, and not copied as CSV.
+        unmeasured : set of str
+            Names that no object has a number for: not shown.
+        """
+        columns, selected = measured_columns(names), self.selected
+        anew = columns != self._rows.columns[len(COLUMNS) :]
+        with self._undisturbed():
+            if anew:
+                # What there is may be of other columns.
+                self._rows.set_measured({}, frozenset())
+            self.view.set_measured(columns, unmeasured)
+            self._rows.set_measured(measured, outdated)
+            if anew:
+                # New columns are in no row that was selected.
+                self.select(selected, scroll=False)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the menu says that shapes and intensities are measured."""
+        return self.view.measures
+
+    @measures.setter
+    def measures(self, measures: bool) -> None:
+        self.view.measures = measures
+
     def csv(self) -> str:
         """The selected rows as comma-separated values, below the names of the columns."""
-        chosen = [self._rows.rows[self._rows.where[uid]] for uid in self.selected]
-        return as_csv(chosen, self._rows.unit)
+        chosen = self.selected
+        rows = [self._rows.rows[self._rows.where[uid]] for uid in chosen]
+        taken = [
+            (number, column.field)
+            for number, column in enumerate(self.view.columns[len(COLUMNS) :])
+            if column.field not in self.view.unmeasured
+        ]
+        measured = {
+            uid: [values[number] for number, _ in taken]
+            for uid in chosen
+            if uid not in self._rows.outdated and (values := self._rows.measured.get(uid)) is not None
+        }
+        return as_csv(rows, self._rows.unit, [name for _, name in taken], measured)
 
     def menu(self) -> QMenu:
         """What can be done with the selected rows."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
 from qtpy.QtCore import QEvent, QPoint, QSize, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QKeyEvent, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QWidget
 
-from napari_sam.ui.object_columns import AREA, CLASS, COLUMNS, PLANES, SIZE
-from napari_sam.ui.object_rows import SWATCH
+from napari_sam.ui.object_columns import AREA, CLASS, COLUMNS, PLANES, SIZE, Column
+from napari_sam.ui.object_rows import SWATCH, ObjectRows
 
 __all__ = ["ObjectView"]
 
@@ -30,6 +33,9 @@ class ObjectView(QTableView):
     key = Signal(str)
     """ "delete", "open" or "copy"."""
 
+    measure_asked = Signal(bool)
+    """Whether the user wants shapes and intensities to be measured."""
+
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -43,8 +49,10 @@ class ObjectView(QTableView):
         self.setTabKeyNavigation(False)
         self.setIconSize(QSize(SWATCH, SWATCH))
         # What the user wants to see or not; what the image has nothing for is not shown in any case.
-        self._wanted: dict[int, bool] = {}
-        self._missing = {SIZE, PLANES}
+        self._wanted: dict[str, bool] = {}
+        self._missing = {COLUMNS[number].field for number in (SIZE, PLANES)}
+        self.unmeasured: AbstractSet[str] = frozenset()
+        self.measures = False
 
     def set_widths(self) -> None:
         """Make the rows low, and the columns wide enough for what is usual in a dock of 320 pixels."""
@@ -57,36 +65,70 @@ class ObjectView(QTableView):
         down.setDefaultSectionSize(metrics.height() + 5)
         across.setHighlightSections(False)
         across.setMinimumSectionSize(28)
-        for number, column in enumerate(COLUMNS):
-            swatch = SWATCH + 6 if number == 0 else 0
-            self.setColumnWidth(number, metrics.horizontalAdvance(column.sample) + swatch + 10)
+        self._set_widths_from(0)
         self.setMinimumHeight(6 * down.defaultSectionSize())
         across.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         across.customContextMenuRequested.connect(self._show_columns_menu)
         self._show_columns()
 
+    def _set_widths_from(self, first: int) -> None:
+        metrics = self.fontMetrics()
+        for number, column in enumerate(self.columns[first:], first):
+            swatch = SWATCH + 6 if number == 0 else 0
+            self.setColumnWidth(number, metrics.horizontalAdvance(column.sample) + swatch + 10)
+
     # Columns
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of the model."""
+        model = self.model()
+        assert isinstance(model, ObjectRows)
+        return model.columns
+
+    def set_measured(self, columns: Sequence[Column], unmeasured: AbstractSet[str]) -> None:
+        """Have these columns behind the usual ones; those that no object has a number for are not offered."""
+        model, across = self.model(), self.horizontalHeader()
+        assert isinstance(model, ObjectRows)
+        assert across is not None
+        if tuple(columns) != model.columns[len(COLUMNS) :]:
+            by, order = across.sortIndicatorSection(), across.sortIndicatorOrder()
+            field = model.columns[by].field if 0 <= by < len(model.columns) else ""
+            model.set_measured_columns(columns)
+            self._set_widths_from(len(COLUMNS))
+            if by >= len(COLUMNS):
+                fields = [column.field for column in model.columns]
+                self.sortByColumn(fields.index(field) if field in fields else 0, order)
+        elif unmeasured == self.unmeasured:
+            return
+        self.unmeasured = frozenset(unmeasured)
+        self._show_columns()
 
     def offer(self, *, sizes: bool, planes: bool) -> None:
         """Whether there are sizes in physical units, and objects on several planes."""
-        missing = {number for number, there in ((SIZE, sizes), (PLANES, planes)) if not there}
+        missing = {COLUMNS[number].field for number, there in ((SIZE, sizes), (PLANES, planes)) if not there}
         if missing != self._missing:
             self._missing = missing
             self._show_columns()
 
     def is_shown(self, column: int) -> bool:
         """Whether a column is to be seen."""
-        if column in self._missing:
+        described = self.columns[column]
+        if not self._is_offered(described):
             return False
         # Where there are physical units, they say more than pixels do.
-        usual = {AREA: SIZE in self._missing, SIZE: True}.get(column, COLUMNS[column].shown)
-        return self._wanted.get(column, usual)
+        usual = {AREA: not self._is_offered(COLUMNS[SIZE]), SIZE: True}.get(column, described.shown)
+        return self._wanted.get(described.field, usual)
+
+    def _is_offered(self, column: Column) -> bool:
+        return column.field not in self._missing and column.field not in self.unmeasured
 
     def show_column(self, column: int, shown: bool) -> None:
         """Show a column or not; the last one that is shown stays."""
+        # Those that are measured may go.
         others = any(self.is_shown(number) for number in range(len(COLUMNS)) if number != column)
         if shown or others:
-            self._wanted[column] = shown
+            self._wanted[self.columns[column].field] = shown
             self._show_columns()
 
     def columns_menu(self) -> QMenu:
@@ -95,8 +137,8 @@ class ObjectView(QTableView):
         assert rows is not None
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.setToolTipsVisible(True)
-        for number, column in enumerate(COLUMNS):
-            if number in self._missing:
+        for number, column in enumerate(self.columns):
+            if not self._is_offered(column):
                 continue
             title = rows.headerData(number, Qt.Orientation.Horizontal)
             action = menu.addAction(column.title if title == column.title else f"{column.title} ({title})")
@@ -105,6 +147,13 @@ class ObjectView(QTableView):
             action.setCheckable(True)
             action.setChecked(self.is_shown(number))
             action.toggled.connect(lambda shown, number=number: self.show_column(number, shown))
+        menu.addSeparator()
+        action = menu.addAction("Measure shapes and intensities")
+        assert action is not None
+        action.setToolTip("Measure every object, and again when it changed: more columns to choose from")
+        action.setCheckable(True)
+        action.setChecked(self.measures)
+        action.toggled.connect(self.measure_asked.emit)
         return menu
 
     def _show_columns_menu(self, at: QPoint) -> None:
@@ -113,7 +162,7 @@ class ObjectView(QTableView):
         self.columns_menu().popup(across.mapToGlobal(at))
 
     def _show_columns(self) -> None:
-        for number in range(len(COLUMNS)):
+        for number in range(len(self.columns)):
             self.setColumnHidden(number, not self.is_shown(number))
         self._fit()
 

@@ -49,6 +49,8 @@ class ObjectsPanel(QWidget):
         self.table.delete_asked.connect(controller.delete_objects)
         self.table.merge_asked.connect(controller.merge_objects)
         self.table.split_asked.connect(controller.split_object)
+        self.table.measure_asked.connect(self._measure)
+        controller.measuring.changed.connect(self._on_measured)
         self.table.class_asked.connect(lambda uids, number: controller.set_class(number, uids))
         self.each_button = button(
             "Segment each…", "Ask the model for one object per point, box or label of another layer."
@@ -76,6 +78,8 @@ class ObjectsPanel(QWidget):
 
     def close_panel(self) -> None:
         """Stop listening."""
+        self._controller.measuring.changed.disconnect(self._on_measured)
+        self._controller.measuring.close()
         self._follow(None)
         self._follow_labels(None)
 
@@ -89,6 +93,7 @@ class ObjectsPanel(QWidget):
             self.table.fit_image("" if pixel is None else pixel[1], planes > 1)
         self._follow(None if session is None else session.document, anew)
         self._follow_labels(self._controller.result_layer)
+        self._controller.measuring.follow(self._controller.image, self._document)
         for made in (self.each_button, self.classes_button, self.save_button, self.open_button):
             made.setEnabled(session is not None)
         self.classes_button.setChecked(self._controller.classes_shown)
@@ -139,6 +144,16 @@ class ObjectsPanel(QWidget):
             return 0.5, 0.5, 0.5, 1.0
         red, green, blue, opacity = (float(c) for c in np.ravel(colour))
         return red, green, blue, opacity
+
+    # Measuring
+
+    def _measure(self, wanted: bool) -> None:
+        self.table.measures = wanted
+        self._controller.measuring.on = wanted
+
+    def _on_measured(self) -> None:
+        known = self._controller.measuring
+        self.table.show_measured(known.names, known.values, known.outdated, known.unmeasured)
 
     # Picking
 
