@@ -33,6 +33,14 @@ class Requests:
     ----------
     name : str
         Of the thread.
+
+    Attributes
+    ----------
+    doing : str
+        What is being done at the moment.
+    on_hold : bool
+        Whether requests wait for `release`.
+    closed : bool
     """
 
     changed = Signal()
@@ -46,7 +54,7 @@ class Requests:
         # What is still to be sent, in order; those that are first need not wait for `release`.
         self._held: dict[Hashable, tuple[bool, Callable[[], None]]] = {}
         self._quiet: tuple[Hashable, Callable[[Any], Any]] | None = None
-        self._started, self._on_hold = False, False
+        self._started = self.on_hold = False
         QTimer.singleShot(0, self._start)
         self.doing = ""
         self.closed = False
@@ -154,11 +162,11 @@ class Requests:
 
     def hold(self) -> None:
         """Let requests wait until `release`, except those that are first."""
-        self._on_hold = True
+        self.on_hold = True
 
     def release(self) -> None:
         """Send what was on hold."""
-        self._on_hold = False
+        self.on_hold = False
         self._send_held()
 
     def drop_held(self) -> None:
@@ -191,7 +199,7 @@ class Requests:
         if self.closed or not self._started:
             return
         for key, (first, send) in list(self._held.items()):
-            if first or not self._on_hold:
+            if first or not self.on_hold:
                 del self._held[key]
                 send()
 

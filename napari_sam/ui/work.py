@@ -146,7 +146,7 @@ class Work:
 
         The click itself is answered at once then.
         """
-        if not self.models.ready or self.requests.busy:
+        if not self.models.ready or self.requests.busy or self.requests.on_hold:
             deliver(None)
             return
         view = session.view(plane)
@@ -247,14 +247,14 @@ class Work:
 
         known = self._known(view, prompts)
         if known is None:
-            at_once = not self.requests.busy or self.requests.pending(key)
+            others = self.requests.on_hold or self.requests.pending_beside(key)
             self._submit(
                 key,
                 f"Segmenting object {item.id}",
                 lambda: self._segmenter.segment(view, prompts),
                 arrived,
             )
-            if at_once and self.models.ready:
+            if not others and self.models.ready:
                 known = self._known(view, prompts, _PATIENCE)
         if known is not None:
             self.requests.cancel(key)
