@@ -39,9 +39,9 @@ test-headless: system-deps $(VENV)/.installed-test
 	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 $(BIN)/python -m pytest --no-xvfb -m "not gui" $(IN_TWO) $(PYTEST_ARGS)
 
 # Software OpenGL sometimes crashes while it draws a layer that was added anew, in napari alone, too: what was running in
-# that process is run again.
+# that process is run again, which pytest-xdist does not do with --dist loadfile.
 test-gui: system-deps $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gui $(IN_TWO) --reruns 1 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gui -n 2 --dist worksteal --reruns 1 $(PYTEST_ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict --site-dir build/site
