@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.annotation import SamObject, Snapshot
+from napari_sam.errors import FormatError
 from napari_sam.inference.mask import Mask, box_around
 from napari_sam.ui.object_columns import Measured, Row, measured_columns
 
@@ -93,8 +94,8 @@ def measured(
     """Shapes and intensities of objects, each as a whole.
 
     Of the image, what lies in the box around all of the objects is read: a plane at a time, or an object at a
-    time if they reach through planes. Beside that it takes 64 bytes for each pixel of the box of the largest
-    object, and at least 256 MiB.
+    time if they reach through planes. Beside that it takes a quarter of a GiB, or 64 bytes for each pixel of
+    the box of the largest object if that is more.
 
     An object at several times or channels has intensities, and no shape.
 
@@ -120,7 +121,7 @@ def measured(
 
     Examples
     --------
-    >>> from napari_sam.annotation import Answer, Plane
+    >>> from napari_sam.annotation import Plane
     >>> mask = Mask((1, 2), np.ones((1, 2), dtype=bool), (4, 5))
     >>> item = SamObject(7, 1, masks={Plane((None, None)): mask})
     >>> facts = measured([item], (4, 5), np.arange(20).reshape(4, 5))
@@ -133,6 +134,11 @@ def measured(
     uids = {item.id: item.uid for item in items if item.masks}
     if not uids:
         return Facts((), {})
+    if tuple(pixels.shape[: len(shape)]) != shape:
+        raise FormatError(
+            f"An image of the shape {tuple(pixels.shape)} does not fit objects of one of the shape {shape}: "
+            "choose the image that they were found in."
+        )
     calibration = _calibration(place or {}, len(shape))
     found = Segmentation.of_snapshot(Snapshot(shape, tuple(items)), calibration)
     window = box_around(*(mask for item in items for mask in item.masks.values()))

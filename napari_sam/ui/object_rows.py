@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor, QFont, QIcon, QPixmap
 from qtpy.QtWidgets import QWidget
 
 from napari_sam.ui.object_columns import COLUMNS, SIZE, Column, Measured, Row
@@ -42,6 +42,8 @@ class ObjectRows(QAbstractTableModel):
         self.columns: tuple[Column, ...] = COLUMNS
         self.measured: Mapping[int, Measured] = {}
         self.outdated: AbstractSet[int] = frozenset()
+        self._italic = QFont()
+        self._italic.setItalic(True)
 
     def rowCount(self, parent: QModelIndex = _ROOT) -> int:
         """How many objects there are."""
@@ -68,6 +70,9 @@ class ObjectRows(QAbstractTableModel):
             return f"{self._title(number)}: {column.text(self._value(row, number))}{was}"
         if role == Qt.ItemDataRole.ForegroundRole and self._is_outdated(row, number):
             return _GREY
+        if role == Qt.ItemDataRole.FontRole and self._is_outdated(row, number):
+            # Where a row is selected, nothing is grey.
+            return self._italic
         return None
 
     def headerData(
@@ -111,7 +116,7 @@ class ObjectRows(QAbstractTableModel):
             self.endInsertColumns()
 
     def set_measured(self, measured: Mapping[int, Measured], outdated: AbstractSet[int]) -> None:
-        """Show what was measured, by uid; in grey what is not of the objects as they are now."""
+        """Show what was measured, by uid; in grey italics what is not of the objects as they are now."""
         self.measured, self.outdated = measured, outdated
         if self.rows and len(self.columns) > len(COLUMNS):
             # One signal for all of it: views ask for what they show.

@@ -128,6 +128,8 @@ def test_what_cannot_be_measured_is_one_sentence() -> None:
     (item,) = objects_of(labels)
     with pytest.raises(FormatError, match="several could be the depth"):
         measured([item], labels.shape, labels)
+    with pytest.raises(FormatError, match="does not fit"):
+        measured(objects_of(labels[0, 0]), (4, 4), np.zeros((4, 3)))
     with pytest.raises(FormatError, match="complex"):
         measured(objects_of(labels[0, 0]), (4, 4), labels[0, 0].astype(complex))
 
