@@ -6,6 +6,7 @@ stability, and no duplicates are dropped, so that both sides have many masks to 
 
 from __future__ import annotations
 
+import math
 import tempfile
 import warnings
 from functools import partial
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from skimage.filters import gaussian
 
 from benchmarks.compare import SIDES, image, peak_memory_of, predictor, report, take_turns, write_checkpoint
 from benchmarks.interactive import peak_memory
@@ -32,7 +34,8 @@ def main(
     rounds: Annotated[int, typer.Option(help="Turns that count.")] = 3,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-    nano: Annotated[bool, typer.Option(help="Measure nano, too, with 32 points a side.")] = True,
+    nano: Annotated[bool, typer.Option(help="Measure nano, too, on an image of 300 nuclei.")] = True,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, too, in processes of its own.")] = True,
     memory_of: Annotated[str, typer.Option(help="Only one side, and print its peak memory in MiB.")] = "",
     checkpoint: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -50,22 +53,49 @@ def main(
             path = write_checkpoint(name, Path(folder))
             threshold = _median(path, device, points, pixels)
             sides = {which: _generator(which, name, path, device, points, threshold) for which in SIDES}
-            actions = {which: partial(one.generate, pixels) for which, one in sides.items()}
+            masks: dict[str, int] = {}
+
+            def generate(which: str, one: Any, masks: dict[str, int] = masks) -> None:
+                masks[which] = len(one.generate(pixels))
+
+            actions = {which: partial(generate, which, one) for which, one in sides.items()}
             report(
                 f"{name}: {points} x {points} points, {side} x {side} pixels, {device}",
                 take_turns(actions, rounds, device),
             )
-            counts = {which: len(one.generate(pixels)) for which, one in sides.items()}
-            print(f"  masks: {counts}")
-            for which in SIDES[:2]:
+            print(f"  masks: {masks}", flush=True)
+            for which in SIDES[:2] if memory else ():
                 options = ["--model", name, "--points", str(points), "--checkpoint", str(path)]
                 options += ["--side", str(side), "--threads", str(threads), "--device", device]
                 peak = peak_memory_of("benchmarks.automatic", "--memory-of", which, *options)
                 print(f"  peak memory, {which}: {peak:.0f} MiB", flush=True)
     if nano:
-        generator = SamAutomaticMaskGenerator(load_model("nano", device=device))
-        seconds = take_turns({"generate": partial(generator.generate, pixels)}, rounds, device)
-        report(f"nano: 32 x 32 points, {side} x {side} pixels, {device}", seconds)
+        network, cells = load_model("nano", device=device), nuclei(1024, 300)
+        generators = {how: SamAutomaticMaskGenerator(network, prompts=how) for how in ("grid", "centres")}
+        runs = {how: partial(one.masks, cells) for how, one in generators.items()}
+        report(f"nano: 300 nuclei, 1024 x 1024 pixels, {device}", take_turns(runs, rounds, device))
+        print(f"  masks: { {how: len(run()) for how, run in runs.items()} }")
+
+
+def nuclei(side: int, count: int) -> NDArray[np.uint8]:
+    """Bright ellipses on a dark ground, out of focus and with noise, that do not touch."""
+    rng = np.random.default_rng(0)
+    cells = math.isqrt(count - 1) + 1
+    step = side / cells
+    places = rng.permutation(cells**2)[:count]
+    centres = (np.stack(np.divmod(places, cells), 1) + 0.5 + rng.uniform(-0.12, 0.12, (count, 2))) * step
+    y, x = np.indices((side, side))
+    light = np.zeros((side, side))
+    for (row, column), angle, light_of in zip(
+        centres, rng.uniform(0, np.pi, count), rng.uniform(0.4, 1, count), strict=True
+    ):
+        long, short = step * rng.uniform(0.26, 0.34), step * rng.uniform(0.18, 0.26)
+        down, right = y - row, x - column
+        along = (np.cos(angle) * right + np.sin(angle) * down) / long
+        across = (np.cos(angle) * down - np.sin(angle) * right) / short
+        light[along**2 + across**2 <= 1] = light_of
+    light = gaussian(light, 1.5) + rng.normal(0.1, 0.02, light.shape)
+    return np.asarray(np.clip(light, 0, 1.2) / 1.2 * 255, dtype=np.uint8)
 
 
 def _median(path: Path, device: str, points: int, pixels: NDArray[np.uint8]) -> float:
