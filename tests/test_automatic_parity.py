@@ -80,8 +80,8 @@ def sam() -> Pair:
 def sam2() -> Pair:
     build = pytest.importorskip("sam2.build_sam", reason="the official package is not installed")
     name = "configs/sam2.1/sam2.1_hiera_t.yaml"
-    network = build.build_sam2(name, device="cpu", hydra_overrides_extra=[f"++model.image_size={SIDE}"])
     torch.manual_seed(0)
+    network = build.build_sam2(name, device="cpu", hydra_overrides_extra=[f"++model.image_size={SIDE}"])
     with torch.no_grad():
         for label, parameter in network.named_parameters():
             if parameter.ndim == 1 or "embed" in label:
