@@ -57,7 +57,6 @@ def window(qapp: QApplication) -> Iterator[Viewer]:
 def viewer(window: Viewer) -> Iterator[Viewer]:
     """The viewer as it is when it was just opened."""
     yield window
-    _hide(window)
     window.layers.clear()
     turn()
     window.dims.ndisplay = 2
@@ -91,19 +90,7 @@ def open_widget(viewer: Viewer) -> Iterator[Callable[..., SegmentWidget]]:
         _close(viewer, opened)
 
 
-def _hide(viewer: Viewer) -> None:
-    """Draw without any layer before layers are removed.
-
-    In software OpenGL, napari crashes when it draws a Shapes layer that was added after one that was removed
-    while it was on the screen.
-    """
-    for layer in viewer.layers:
-        layer.visible = False
-    turn()
-
-
 def _close(viewer: Viewer, opened: list[SegmentWidget]) -> None:
-    _hide(viewer)
     for widget in opened:
         with suppress(LookupError):  # the test closed it
             viewer.window.remove_dock_widget(widget)
