@@ -26,6 +26,9 @@ from napari_sam.models import load_model
 
 __all__ = ["main"]
 
+LARGE = 6144
+"""The side of a square of nearly 40 megapixels."""
+
 
 def main(
     model: Annotated[list[str] | None, typer.Option(help="vit_b, hiera_tiny, ...; repeated.")] = None,
@@ -41,6 +44,13 @@ def main(
 ) -> None:
     """Compare whole calls of `generate`."""
     torch.set_num_threads(threads)
+    if memory_of == "nano":
+        cells = nuclei(1024, 300)
+        repeats = -(-side // len(cells))
+        network = load_model("nano", device=device)
+        SamAutomaticMaskGenerator(network, prompts="centres").masks(np.tile(cells, (repeats, repeats)))
+        print(peak_memory())
+        return
     pixels = image(side, side)
     if memory_of:
         if not model or checkpoint is None:
@@ -74,7 +84,11 @@ def main(
         generators = {how: SamAutomaticMaskGenerator(network, prompts=how) for how in ("grid", "centres")}
         runs = {how: partial(one.masks, cells) for how, one in generators.items()}
         report(f"nano: 300 nuclei, 1024 x 1024 pixels, {device}", take_turns(runs, rounds, device))
-        print(f"  masks: { {how: len(run()) for how, run in runs.items()} }")
+        print(f"  masks: { {how: len(run()) for how, run in runs.items()} }", flush=True)
+        for large in (1024, LARGE) if memory else ():
+            options = ["--side", str(large), "--threads", str(threads), "--device", device]
+            peak = peak_memory_of("benchmarks.automatic", "--memory-of", "nano", *options)
+            print(f"  peak memory, {large} x {large} pixels: {peak:.0f} MiB", flush=True)
 
 
 def nuclei(side: int, count: int) -> NDArray[np.uint8]:

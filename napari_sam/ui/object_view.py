@@ -197,8 +197,13 @@ class ObjectView(QTableView):
 
     def event(self, event: QEvent | None) -> bool:
         """Keep the keys that mean something here."""
-        # Else a shortcut of napari's main window would take these keys.
-        if event is not None and event.type() == QEvent.Type.ShortcutOverride and self._meaning(event):
+        # Else a shortcut of napari's main window would take these keys. PyQt now and then gives an event out of
+        # another one at the same address, as a plain QEvent.
+        if (
+            isinstance(event, QKeyEvent)
+            and event.type() == QEvent.Type.ShortcutOverride
+            and self._meaning(event)
+        ):
             event.accept()
             return True
         return super().event(event)
@@ -215,8 +220,7 @@ class ObjectView(QTableView):
             super().keyPressEvent(event)
 
     @staticmethod
-    def _meaning(event: QEvent) -> str:
-        assert isinstance(event, QKeyEvent)
+    def _meaning(event: QKeyEvent) -> str:
         if event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier == Qt.KeyboardModifier.NoModifier:
             return _KEYS.get(Qt.Key(event.key()), "")
         copies = event.key() == Qt.Key.Key_C and event.modifiers() == Qt.KeyboardModifier.ControlModifier
