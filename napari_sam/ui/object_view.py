@@ -197,8 +197,8 @@ class ObjectView(QTableView):
 
     def event(self, event: QEvent | None) -> bool:
         """Keep the keys that mean something here."""
-        # Else a shortcut of napari's main window would take these keys. PyQt now and then gives an event out of
-        # another one at the same address, as a plain QEvent.
+        # Else a shortcut of napari's main window would take these keys. Now and then, PyQt takes an event for
+        # another one that was at the same address, and so for a plain QEvent.
         if (
             isinstance(event, QKeyEvent)
             and event.type() == QEvent.Type.ShortcutOverride
