@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.utils.colormaps import DirectLabelColormap
+from scipy import ndimage
 
 from napari_sam.annotation.plane import Plane
 from napari_sam.inference.mask import Mask
 from napari_sam.ui.preview import PreviewLayer
-
-if TYPE_CHECKING:
-    from napari.layers import Labels
 
 __all__ = ["HighlightLayer"]
 
@@ -22,9 +20,13 @@ _WIDTH = 2
 
 
 class HighlightLayer(PreviewLayer):
-    """Shows the outlines of masks of one plane; there as long as there are any."""
+    """Shows the outlines of masks of one plane; there as long as there are any.
+
+    napari's own contours look at all pixels of a plane whenever one of them changes.
+    """
 
     _what = "selected"
+    _drawn: Sequence[Mask] = ()
 
     def show_masks(self, masks: Sequence[Mask], plane: Plane) -> None:
         """Show the outlines of masks instead of those before.
@@ -32,24 +34,25 @@ class HighlightLayer(PreviewLayer):
         Parameters
         ----------
         masks : sequence of Mask
-            Disjoint, of one shape; without any, the layer goes.
+            Of one shape; without any, the layer goes.
         plane : Plane
             Of the image.
         """
+        self._erase()
         if not masks:
             self._let_go()
             return
         self._ready(masks[0].shape, plane)
-        self._pixels[...] = 0
-        # Outlines between neighbours need different values.
-        for number, mask in enumerate(masks):
-            self._pixels[mask.slices][mask.bits] = number % 250 + 1
+        for mask in masks:
+            inner = ndimage.binary_erosion(mask.bits, iterations=_WIDTH)
+            self._pixels[mask.slices][mask.bits & ~inner] = 1
+        self._drawn = masks
         self._refresh()
 
-    def _new(self, pixels: Any, **options: Any) -> Labels:
-        labels = super()._new(pixels, **options)
-        labels.contour = _WIDTH
-        return labels
+    def _erase(self) -> None:
+        for mask in self._drawn:
+            self._pixels[mask.slices] = 0
+        self._drawn = ()
 
     def _options(self) -> dict[str, Any]:
         return {"colormap": DirectLabelColormap(color_dict={None: _WHITE, 0: _NOTHING}), "opacity": 0.9}

@@ -168,7 +168,8 @@ class ObjectsPanel(QWidget):
             labels.events.selected_label.connect(self._on_label)
 
     def _on_label(self) -> None:
-        if self._document is None or self._labels is None:
+        # The label that is selected otherwise is that of the current object, or what the brush paints.
+        if self._document is None or self._labels is None or str(self._labels.mode) != "pick":
             return
         number = int(self._labels.selected_label)
         item = self._document.with_id(number)
