@@ -68,6 +68,21 @@ def test_the_limit_may_change() -> None:
     assert list(cache) == ["b"]
 
 
+class Other:
+    """A key that must not be compared with those that are there."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("All keys were gone through, which another thread may change meanwhile.")
+
+
+def test_asking_for_a_key_does_not_go_through_all(cache: EmbeddingCache[str]) -> None:
+    assert "b" in cache
+    assert Other() not in cache
+
+
 def test_what_cannot_be_computed_leaves_no_trace(cache: EmbeddingCache[str]) -> None:
     with pytest.raises(AssertionError):
         cache.get("d", never)

@@ -20,7 +20,8 @@ K = TypeVar("K", bound=Hashable)
 class EmbeddingCache(Generic[K]):
     """Embeddings in memory; those not used for the longest time make room for new ones.
 
-    Its keys are iterated over from the one not used for the longest time to the newest. Not thread-safe.
+    Its keys are iterated over from the one not used for the longest time to the newest. For one thread at a
+    time.
 
     Parameters
     ----------
@@ -51,6 +52,10 @@ class EmbeddingCache(Generic[K]):
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is one with this key: what other threads may ask, too."""
+        return key in self._held
 
     def __iter__(self) -> Iterator[K]:
         return iter(self._held)

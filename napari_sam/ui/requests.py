@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Hashable
+from contextlib import ContextDecorator
 from itertools import count
 from typing import Any, TypeVar
 
@@ -20,6 +21,36 @@ T = TypeVar("T")
 
 _SWITCH_SECONDS = 5e-4
 """How long one thread may keep the interpreter from another while something is computed."""
+
+
+class _Turns(ContextDecorator):
+    """Lets threads take turns more often than the interpreter does by itself.
+
+    A network is hundreds of short operations. After each, its thread asks for the interpreter again, and
+    would wait for 5 milliseconds whenever the GUI is busy: a click would take several times as long. The
+    interval is one for the whole program: the last thread that is done sets it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._before, _SWITCH_SECONDS))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                sys.setswitchinterval(self._before)
+
+
+_turns = _Turns()
 
 
 class Requests:
@@ -90,10 +121,10 @@ class Requests:
         self._withdraw_quiet()
         serial = self._pending[key] = next(self._serials)
 
+        @_turns
         def run() -> T:
             self.post(lambda: self._say(saying))
-            with _taking_turns():
-                return function()
+            return function()
 
         def deliver(callback: Callable[[Any], Any], result: Any) -> None:
             if key not in self._pending:
@@ -129,14 +160,9 @@ class Requests:
         """
         self._withdraw_quiet()
         self._quiet = key, on_done
-
-        def run() -> T:
-            with _taking_turns():
-                return function()
-
         self._worker.submit(
             key,
-            run,
+            _turns(function),
             lambda result: self.post(lambda: on_done(result)),
             lambda _: self.post(lambda: on_done(None)),
         )
@@ -206,18 +232,3 @@ class Requests:
     def _say(self, saying: str) -> None:
         self.doing = saying
         self.changed.emit()
-
-
-@contextmanager
-def _taking_turns() -> Iterator[None]:
-    """Let threads take turns more often than the interpreter does by itself.
-
-    A network is hundreds of short operations. After each, its thread asks for the interpreter again, and
-    would wait for 5 milliseconds whenever the GUI is busy: a click would take several times as long.
-    """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, _SWITCH_SECONDS))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

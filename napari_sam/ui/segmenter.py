@@ -20,6 +20,7 @@ from napari_sam.ui.plane import View
 
 if TYPE_CHECKING:
     from napari_sam.inference.candidates import MaskCandidates
+    from napari_sam.inference.engine import Segment
     from napari_sam.inference.filtering import Filter, Sieve
     from napari_sam.inference.mask import Mask
     from napari_sam.models.base import Embedding, PromptableModel
@@ -142,13 +143,17 @@ class Segmenter:
         from napari_sam.inference import engine
 
         if self._newest is None or self._newest[0] != view.key or self._newest[1].prompts != prompts:
-            self._computed(lambda: self._embedding(view))
-            # Not what it takes while the GUI is busy, too.
-            began = time.thread_time()
-            segment = self._computed(lambda: engine.segment(self._ready(), self._embedding(view), prompts))
+
+            def attempt() -> tuple[Segment, float]:
+                embedding = self._embedding(view)
+                # Not what it takes while the GUI is busy, too.
+                began = time.thread_time()
+                return engine.segment(self._ready(), embedding, prompts), time.thread_time() - began
+
+            segment, seconds = self._computed(attempt)
             answer = to_answer(segment, prompts, self._ready(), view.look)
             with self._answering:
-                self._seconds = time.thread_time() - began
+                self._seconds = seconds
                 self._newest = view.key, answer
                 self._answering.notify_all()
         return self._newest[1]
@@ -223,12 +228,10 @@ class Segmenter:
 
         def attempt() -> tuple[SamAutomaticMaskGenerator, MaskCandidates]:
             model = self._ready()
-            centres = points_per_side is None and model.finds_centres
-            generator = SamAutomaticMaskGenerator(
-                model, points_per_side or 32, prompts="centres" if centres else "grid"
-            )
+            prompts = "auto" if points_per_side is None else "grid"
+            generator = SamAutomaticMaskGenerator(model, points_per_side or 32, prompts=prompts)
             embedding = None
-            if keep_embedding or view.key in list(self._embeddings):
+            if keep_embedding or view.key in self._embeddings:
                 try:
                     with abandonable(model, stop):
                         embedding = self._embedding(view)
