@@ -35,6 +35,7 @@ def main(
     points: Annotated[int, typer.Option(help="Along a side of the grid.")] = 8,
     side: Annotated[int, typer.Option(help="Of the image, in pixels.")] = 1024,
     rounds: Annotated[int, typer.Option(help="Turns that count.")] = 3,
+    warm_up: Annotated[bool, typer.Option(help="Begin with a turn that does not count.")] = True,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     nano: Annotated[bool, typer.Option(help="Measure nano, too, on an image of 300 nuclei.")] = True,
@@ -71,7 +72,7 @@ def main(
             actions = {which: partial(generate, which, one) for which, one in sides.items()}
             report(
                 f"{name}: {points} x {points} points, {side} x {side} pixels, {device}",
-                take_turns(actions, rounds, device),
+                take_turns(actions, rounds, device, warm_up=warm_up),
             )
             print(f"  masks: {masks}", flush=True)
             for which in SIDES[:2] if memory else ():
@@ -83,7 +84,10 @@ def main(
         network, cells = load_model("nano", device=device), nuclei(1024, 300)
         generators = {how: SamAutomaticMaskGenerator(network, prompts=how) for how in ("grid", "centres")}
         runs = {how: partial(one.masks, cells) for how, one in generators.items()}
-        report(f"nano: 300 nuclei, 1024 x 1024 pixels, {device}", take_turns(runs, rounds, device))
+        report(
+            f"nano: 300 nuclei, 1024 x 1024 pixels, {device}",
+            take_turns(runs, rounds, device, warm_up=warm_up),
+        )
         print(f"  masks: { {how: len(run()) for how, run in runs.items()} }", flush=True)
         for large in (1024, LARGE) if memory else ():
             options = ["--side", str(large), "--threads", str(threads), "--device", device]

@@ -95,11 +95,11 @@ def image(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def take_turns(
-    actions: Mapping[str, Callable[[], object]], rounds: int, device: str
+    actions: Mapping[str, Callable[[], object]], rounds: int, device: str, *, warm_up: bool = True
 ) -> dict[str, list[float]]:
-    """Seconds of each action in each round, after one that does not count."""
+    """Seconds of each action in each round; the round of a warm-up does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
-    for turn in range(rounds + 1):
+    for turn in range(0 if warm_up else 1, rounds + 1):
         for name, action in actions.items():
             _wait(device)
             started = time.perf_counter()
