@@ -47,6 +47,9 @@ class Commands:
             self.add_many,
             self.brush,
             self.overlaps,
+            self.propagate,
+            self.divide,
+            self.parent,
             document.undo,
             document.redo,
         ]
@@ -155,6 +158,22 @@ class Commands:
         top, left = self.random.integers(0, 7), self.random.integers(0, 6)
         values = np.full((2, 2), self.random.choice([0, self.document.current.id, 40, 300, -3]))
         self.document.paint(plane, (slice(top, top + 2), slice(left, left + 2)), values, "stroke")
+
+    def propagate(self) -> None:
+        self.document.put_propagated(
+            {
+                uid: {plane: self.answer(plane) if self.random.random() < 0.8 else None for plane in PLANES}
+                for uid in [*self.some(2), 10**6]
+            },
+            gesture="run" if self.random.random() < 0.5 else None,
+        )
+
+    def divide(self) -> None:
+        for uid in self.some(1):
+            self.document.divide(uid, PLANES[1])
+
+    def parent(self) -> None:
+        self.document.set_parent(self.some(1), (self.some(1) or [0])[0] if self.random.random() < 0.8 else 0)
 
     def overlaps(self) -> None:
         self.document.overwrite = bool(self.random.integers(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import random
@@ -23,7 +24,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
-from random_document import PLANES, SHAPE, random_document
+from random_document import PLANES, SHAPE, Commands, random_document
 
 from napari_sam.annotation import Answer, Document, Look, Plane, SamObject, Snapshot
 from napari_sam.annotation.archive import SUFFIX, load_annotation, save_annotation
@@ -46,12 +47,19 @@ def through_text(data: dict[str, Any]) -> Any:
 def rich() -> Snapshot:
     """A document with something of every kind."""
     for seed in range(100):
-        snapshot = random_document(seed).snapshot
+        document = random_document(seed)
+        commands = Commands(document, seed)
+        for _ in range(3):
+            with contextlib.suppress(AnnotationError):
+                commands.propagate()
+                commands.parent()
+        snapshot = document.snapshot
         kinds = {kind for item in snapshot.objects for kind, value in vars(item).items() if value}
         drawn = [p for item in snapshot.objects for p in item.prompts.values()]
         by_hand = any(p.scribbles for p in drawn) and any(p.lasso is not None for p in drawn)
-        every_kind = {"taken", "hand", "base", "answers", "masks"} <= kinds
-        if by_hand and every_kind and snapshot.opened and snapshot.classes:
+        every_kind = {"taken", "hand", "base", "answers", "masks", "parent"} <= kinds
+        carried = any(answer.propagated for item in snapshot.objects for answer in item.base.values())
+        if by_hand and every_kind and carried and snapshot.opened and snapshot.classes:
             return snapshot
     raise AssertionError
 
@@ -221,6 +229,10 @@ def change(data: Any, path: str, value: Any) -> Any:
         ("masks.0.rle", None, "not a JSON object"),
         ("image.digest", 5, "not a text"),
         ("classes", [{"id": 1, "name": "a", "colour": "b"}] * 2, "two classes"),
+        ("objects.0.parent", -1, r"objects\[0\].parent: too small"),
+        ("objects.0.parent", 2, "descends from itself"),
+        ("objects.0.parent", 9, "a parent that there has never been"),
+        ("objects.0.base.0.propagated", 1, r"base\[0\].propagated: neither"),
     ],
 )
 def test_what_is_damaged_is_named(path: str, value: Any, said: str) -> None:
@@ -231,6 +243,34 @@ def test_what_is_damaged_is_named(path: str, value: Any, said: str) -> None:
     from_json(data)
     with pytest.raises(AnnotationError, match=said):
         from_json(change(data, path, value))
+
+
+def test_what_was_not_carried_over_and_has_no_parent_is_written_as_before() -> None:
+    """Programs that know neither read such files, and we read theirs."""
+    mask = Mask.from_array(np.eye(3))
+    plane = Plane((None, None))
+    item = SamObject(1, 1, base={plane: Answer(((mask, 0.5),), propagated=True)}, parent=2)
+    data = to_json(Snapshot((3, 3), (item, SamObject(2, 2)), 3, next_id=3, next_uid=4))
+    assert data["objects"][0].pop("parent") == 2
+    assert data["objects"][0]["base"][0].pop("propagated") is True
+    assert "parent" not in data["objects"][1]
+    loaded = from_json(data)[0].objects[0]
+    assert loaded == replace(item, base={plane: Answer(((mask, 0.5),))}, parent=0)
+    again = to_json(Snapshot((3, 3), (loaded,), 3, next_id=3, next_uid=4))["objects"][0]
+    assert "parent" not in again
+    assert "propagated" not in again["base"][0]
+
+
+def test_nobody_descends_from_itself_in_a_file() -> None:
+    family = tuple(SamObject(uid, uid, parent=uid % 3 + 1) for uid in (1, 2, 3))
+    with pytest.raises(AnnotationError, match="an object that descends from itself"):
+        from_json(to_json(Snapshot((3, 3), family, 4, next_id=9, next_uid=9)))
+    # Not even after the changes of one are rejected.
+    line = (SamObject(1, 1), SamObject(2, 2, parent=1))
+    opened = SamObject(1, 1, parent=2)
+    from_json(to_json(Snapshot((3, 3), line, 1, next_id=9, next_uid=9)))
+    with pytest.raises(AnnotationError, match="an object that descends from itself"):
+        from_json(to_json(Snapshot((3, 3), line, 1, opened, next_id=9, next_uid=9)))
 
 
 def test_two_objects_with_one_id_are_refused() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from napari_sam.annotation import Answer, Document, ObjectClass, Plane, SamObject, Snapshot, Source
+from napari_sam.annotation.lineage import has_cycle
 from napari_sam.annotation.overlap import claims
+from napari_sam.annotation.propagating import is_annotated
 from napari_sam.annotation.schema import from_json, to_json
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.mask import Mask
@@ -220,6 +222,61 @@ class Annotating(RuleBasedStateMachine):
         assert self.document.paint(plane, box, values, gesture) == (before != values).any()
         np.testing.assert_array_equal(self.shown[plane.slices][box], values)
 
+    @rule(seed=seeds, count=st.integers(1, 3), gesture=st.sampled_from([None, "run"]))
+    def propagate(self, seed: int, count: int, gesture: str | None) -> None:
+        uids = self._pick(seed, count)
+        known = {uid: {p for p in PLANES if is_annotated(self.document.get(uid), p)} for uid in uids}
+        before = {uid: self.document.get(uid) for uid in uids}
+        masks = {
+            uid: {p: an_answer(p, seed + i) if (seed + i) % 4 else None for i, p in enumerate(PLANES)}
+            for uid in uids
+        }
+        self.document.put_propagated({**masks, 10**6: masks.get(uids[0] if uids else 0, {})}, "Go", gesture)
+        for uid in uids:
+            item = self.document.get(uid)
+            if item is None:
+                assert not before[uid].prompts
+                continue
+            for p in PLANES:
+                if p in known[uid]:
+                    assert item.base.get(p) == before[uid].base.get(p)
+                else:
+                    base, sent = item.base.get(p), masks[uid][p]
+                    gone = sent is None or sent.mask.is_empty
+                    assert base == (None if gone else replace(sent, propagated=True))
+            assert (item.prompts, item.answers, item.hand) == (
+                before[uid].prompts,
+                before[uid].answers,
+                before[uid].hand,
+            )
+            assert item.accepted == before[uid].accepted
+
+    @rule(seed=seeds, z=st.integers(0, 3))
+    def divide(self, seed: int, z: int) -> None:
+        for uid in self._pick(seed):
+            before, count = self.document.get(uid), len(self.document)
+            try:
+                children = self.document.divide(uid, Plane((z, None, None)))
+            except AnnotationError:
+                assert (self.document.get(uid), len(self.document)) == (before, count)
+                continue
+            mother = self.document.get(uid)
+            assert mother.area + sum(child.area for child in children) == before.area
+            assert all(child.parent == uid and child.class_id == before.class_id for child in children)
+            assert max(p.index[0] for p in mother.masks) < z
+            assert {p.index[0] for child in children for p in child.masks} >= {z}
+
+    @rule(seed=seeds, count=st.integers(1, 3), none=st.booleans())
+    def set_parent(self, seed: int, count: int, none: bool) -> None:
+        parent = 0 if none else (self._pick(seed + 1) or [0])[0]
+        uids = self._pick(seed, count)
+        try:
+            self.document.set_parent(uids, parent)
+        except AnnotationError:
+            assert parent
+            return
+        assert all(self.document.get(uid).parent == parent for uid in uids)
+
     @rule(times=st.integers(1, 4))
     def undo(self, times: int) -> None:
         for _ in range(times):
@@ -257,6 +314,10 @@ class Annotating(RuleBasedStateMachine):
         for item in self.document.objects:
             for plane, claim in claims(item, SHAPE, item.masks).items():
                 assert (item.masks[plane] - claim).is_empty
+
+    @invariant()
+    def nobody_descends_from_itself(self) -> None:
+        assert not has_cycle({item.uid: item for item in self.document.objects})
 
     @invariant()
     def ids_are_unique(self) -> None:

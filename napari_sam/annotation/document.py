@@ -10,22 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.annotation import editing
-from napari_sam.annotation.classifying import Classifying
 from napari_sam.annotation.correcting import mask_on
 from napari_sam.annotation.history import Step
+from napari_sam.annotation.lineage import parent_of_merged
 from napari_sam.annotation.overlap import fitted
 from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.propagating import carried_over
 from napari_sam.annotation.records import GREATEST_ID, Answer, SamObject, Source
 from napari_sam.annotation.state import Key
-from napari_sam.annotation.territory import Box, is_canonical, sections
+from napari_sam.annotation.territory import Box
 from napari_sam.annotation.timeline import named
+from napari_sam.annotation.tracking import Tracking
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.prompts import Prompts
 
 __all__ = ["Document"]
 
 
-class Document(Classifying):
+class Document(Tracking):
     """Objects with their prompts and masks, classes, and the history. Knows neither images nor models.
 
     Every method that changes something is one step of the history, and says what changed through `changed`.
@@ -69,18 +71,6 @@ class Document(Classifying):
     >>> document.undo(), document.objects
     ('Add point', [])
     """
-
-    overwrite = False
-
-    @property
-    def current(self) -> SamObject:
-        """The object that is being worked on; it may be empty, and is then not among `objects`."""
-        item = super().current
-        if item.uid in self:
-            return item
-        # The class may be gone: an undo took it away again.
-        known = any(one.id == self.new_class for one in self.classes)
-        return replace(item, class_id=self.new_class if known else 0)
 
     # Prompts and answers
 
@@ -135,7 +125,7 @@ class Document(Classifying):
             imported, shown = base.pop(plane), mask_on(item, plane)
             before = item.answers.get(plane, imported)
             assert shown is not None
-            meanwhile = replace(before, candidates=((shown, before.score),), chosen=0)
+            meanwhile = replace(before, candidates=((shown, before.score),), chosen=0, propagated=False)
             answers = {**item.answers, plane: meanwhile}
         with self.step(text):
             prompts = {**item.prompts, plane: Prompts.create(mask.shape, mask=mask)}
@@ -195,25 +185,6 @@ class Document(Classifying):
                 new = replace(answer, chosen=index)
                 self._change(replace(item, answers={**item.answers, plane: new}), (plane,))
 
-    def _change(self, item: SamObject, planes: Iterable[Plane]) -> None:
-        """Put an object whose answers on some planes are new (or gone), and give it its pixels."""
-        before = self._state.objects.get(item.uid)
-        touched: set[Plane] = set()
-        for plane in planes:
-            if is_canonical(plane):
-                touched.add(plane)
-                continue
-            for one in (None if before is None else mask_on(before, plane), mask_on(item, plane)):
-                if one is not None:
-                    touched.update(sections(plane, one, self.shape))
-        for one_item in fitted(self._state, item, touched, overwrite=self.overwrite):
-            self._store(one_item)
-
-    def _store(self, item: SamObject) -> None:
-        """Put an object, or take it away if nothing is left of it; one that was opened again stays."""
-        gone = item.is_empty and item.uid != getattr(self.opened, "uid", None)
-        self._put(item.uid, None if gone else item)
-
     # Deciding
 
     def accept(self) -> SamObject:
@@ -270,17 +241,6 @@ class Document(Classifying):
         if item.uid in self._state.objects:
             self._put(item.uid, None)
 
-    def _start(self) -> None:
-        """Go on to a new object."""
-        self._put(Key.CURRENT, self._state.next_uid)
-        self._state.next_uid += 1
-        if self.opened is not None:
-            self._put(Key.OPENED, None)
-
-    def _raise_next_id(self, used: int) -> None:
-        if used >= self._state.values[Key.NEXT_ID]:
-            self._put(Key.NEXT_ID, used + 1)
-
     def open(self, uid: int) -> SamObject:
         """Go back to an object: it becomes the current one. The current one before is accepted.
 
@@ -329,14 +289,15 @@ class Document(Classifying):
         items = [self._found(uid) for uid in dict.fromkeys(uids)]
         if len(items) < 2:
             raise AnnotationError("Choose at least two objects to merge.")
-        merged = editing.merged(items)
+        merged = replace(editing.merged(items), parent=parent_of_merged(self._state.objects, items))
         with self.step(named("Merge", items)):
             for item in items[1:]:
                 self._put(item.uid, None)
                 self._raise_next_id(item.id)
             self._put(merged.uid, merged)
+            gone = {item.uid for item in items[1:]}
+            self._adopt(merged.uid, gone)
             if self.current.taken:
-                gone = {item.uid for item in items[1:]}
                 self._put(self.current.uid, editing.owed_to(merged.uid, gone, self.current))
             if self._state.values[Key.CURRENT] in {item.uid for item in items}:
                 self._raise_next_id(merged.id)
@@ -358,12 +319,13 @@ class Document(Classifying):
         with self.step(f"Split object {item.id}"):
             number = self._free_id
             painted = {plane: edit.added for plane, edit in item.hand.items()}
-            whole = replace(editing.from_masks(item, parts[0], painted), accepted=True)
+            known = carried_over(item)
+            whole = replace(editing.from_masks(item, parts[0], painted, known), accepted=True)
             self._put(item.uid, whole)
             made = [whole]
             for masks in parts[1:]:
                 part = replace(whole, uid=self._new_uid(), id=number)
-                part = editing.from_masks(part, masks, painted)
+                part = editing.from_masks(part, masks, painted, known)
                 self._put(part.uid, part)
                 made.append(part)
                 number += 1
@@ -371,17 +333,6 @@ class Document(Classifying):
             if item.uid == self._state.values[Key.CURRENT]:
                 self._start()
         return made
-
-    def _new_uid(self) -> int:
-        self._state.next_uid += 1
-        return self._state.next_uid - 1
-
-    @property
-    def _free_id(self) -> int:
-        """The next id that no object has, nor the current one will."""
-        busy = self.current.id if self.current.uid in self._state.objects else 0
-        number: int = max(self._state.values[Key.NEXT_ID], busy + 1)
-        return number
 
     # Many at once
 
@@ -429,6 +380,7 @@ class Document(Classifying):
                     hand={},
                     masks={},
                     taken={},
+                    parent=0,
                 )
                 self._change(item, {**item.base, **item.answers})
                 added.append(item.uid)

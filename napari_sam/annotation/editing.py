@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from napari_sam.annotation.overlap import with_hand
 from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.propagating import carried_over
 from napari_sam.annotation.records import GREATEST_ID, Answer, HandEdit, SamObject, Source
 from napari_sam.annotation.state import State
 from napari_sam.annotation.territory import Box
@@ -52,9 +53,17 @@ def reopened(item: SamObject) -> SamObject:
     return replace(item, accepted=False, base=base, hand=hand)
 
 
-def from_masks(item: SamObject, masks: Mapping[Plane, Mask], painted: Mapping[Plane, Mask]) -> SamObject:
-    """An object that is nothing but these pixels; those that a hand painted stay what they are."""
-    base = {plane: Answer(((mask, None),)) for plane, mask in masks.items()}
+def from_masks(
+    item: SamObject,
+    masks: Mapping[Plane, Mask],
+    painted: Mapping[Plane, Mask],
+    propagated: Collection[Plane] = (),
+) -> SamObject:
+    """An object that is nothing but these pixels; what a hand painted, or was carried over, stays that."""
+    base = {
+        plane: Answer(((mask, None),), propagated=plane in propagated and plane not in painted)
+        for plane, mask in masks.items()
+    }
     hand = {}
     for plane, added in painted.items():
         if plane in masks and not (mine := added & masks[plane]).is_empty:
@@ -66,12 +75,15 @@ def merged(items: Sequence[SamObject]) -> SamObject:
     """The first object with the pixels of all."""
     masks: defaultdict[Plane, list[Mask]] = defaultdict(list)
     painted: defaultdict[Plane, list[Mask]] = defaultdict(list)
+    # One annotated mask makes the plane of all annotated.
+    known: set[Plane] = set()
     for item in items:
+        known |= item.masks.keys() - carried_over(item)
         for plane, mask in item.masks.items():
             masks[plane].append(mask)
             if plane in item.hand:
                 painted[plane].append(item.hand[plane].added & mask)
-    whole = from_masks(items[0], _unions(masks), _unions(painted))
+    whole = from_masks(items[0], _unions(masks), _unions(painted), masks.keys() - known)
     return replace(whole, accepted=True)
 
 

@@ -92,7 +92,7 @@ class Reader:
             source = Source(item["source"].text())
         except ValueError:
             item["source"].fail("an unknown source")
-        number = item["id"].whole()
+        number, parent = item["id"].whole(), item.get("parent")
         if number == 0:
             item["id"].fail("0 is background")
         return SamObject(
@@ -109,6 +109,7 @@ class Reader:
             },
             masks={p: self._mask(f["mask"], p, some=True) for p, f in masks.items()},
             taken={p: self._lent(f["from"], p) for p, f in taken.items()},
+            parent=0 if parent is None else parent.whole(0),
         )
 
     def _mask(self, item: Field, plane: Plane, *, some: bool = False) -> Mask:
@@ -149,7 +150,8 @@ class Reader:
             )
         if not candidates:
             item["candidates"].fail("none")
-        asked, limits, stability = map(item.get, ("prompts", "contrast_limits", "stability"))
+        asked, limits = item.get("prompts"), item.get("contrast_limits")
+        stability, propagated = item.get("stability"), item.get("propagated")
         prompts = None
         if asked is not None:
             prompts = drawn.get(plane) if asked.value == AS_DRAWN else self._prompts(asked, plane)
@@ -164,6 +166,7 @@ class Reader:
             digest=item["digest"].text(),
             look=look,
             stability=None if stability is None else stability.number(finite=False),
+            propagated=propagated is not None and propagated.flag(),
         )
 
 

@@ -60,6 +60,8 @@ class Answer:
         How the plane was displayed.
     stability : float or None
         Of the mask, if it was measured: the IoU of what a higher and a lower threshold would give.
+    propagated : bool
+        Whether it was carried over from another plane, and may be replaced when that is done again.
     """
 
     candidates: tuple[tuple[Mask, float | None], ...]
@@ -69,6 +71,7 @@ class Answer:
     digest: str = ""
     look: Look = Look()
     stability: float | None = None
+    propagated: bool = False
 
     @property
     def mask(self) -> Mask:
@@ -160,6 +163,9 @@ class SamObject:
     taken : mapping of Plane to (mapping of int to Mask)
         Pixels that were other objects', by their uids, and go back to them if this object shrinks before it
         is accepted.
+    parent : int
+        Uid of the object that it came from when that one divided; 0 for none. One that is not there any more
+        counts as none.
     """
 
     uid: int
@@ -173,6 +179,7 @@ class SamObject:
     hand: Mapping[Plane, HandEdit] = field(default_factory=dict)
     masks: Mapping[Plane, Mask] = field(default_factory=dict)
     taken: Mapping[Plane, Mapping[int, Mask]] = field(default_factory=dict)
+    parent: int = 0
 
     @property
     def is_empty(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from napari_sam.annotation.candidate_table import entry_of
 from napari_sam.annotation.fields import Field
 from napari_sam.annotation.image_identity import ImageIdentity
+from napari_sam.annotation.lineage import has_cycle
 from napari_sam.annotation.mask_table import MaskTable, read_masks
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.reading import AS_DRAWN, Reader
@@ -112,6 +113,7 @@ def _object(item: SamObject, table: MaskTable) -> dict[str, Any]:
             _on(p, {"from": [{"uid": int(uid), "mask": table.number(m)} for uid, m in lent.items()]})
             for p, lent in item.taken.items()
         ],
+        **({"parent": int(item.parent)} if item.parent else {}),
     }
 
 
@@ -153,6 +155,7 @@ def _answer(answer: Answer, drawn: Prompts | None, table: MaskTable) -> dict[str
         "contrast_limits": None if limits is None else [Field.written(limit) for limit in limits],
         "gamma": Field.written(answer.look.gamma),
         **stability,
+        **({"propagated": True} if answer.propagated else {}),
     }
 
 
@@ -237,6 +240,12 @@ def _check(snapshot: Snapshot, top: Field) -> None:
         top["classes"].fail("two classes have the same id")
     if snapshot.opened is not None and snapshot.opened.uid != snapshot.current:
         top["opened"].fail("not the current object")
+    known = {item.uid: item for item in snapshot.objects}
+    before = {} if snapshot.opened is None else {snapshot.current: snapshot.opened}
+    if has_cycle(known) or has_cycle({**known, **before}):
+        top["objects"].fail("an object that descends from itself")
+    if max((item.parent for item in (*known.values(), *before.values())), default=0) >= snapshot.next_uid:
+        top["objects"].fail("a parent that there has never been")
     if snapshot.next_uid <= max(uids, default=0) or snapshot.next_uid <= snapshot.current:
         top["next_uid"].fail("taken")
     if snapshot.current not in uids and snapshot.next_id in ids:
