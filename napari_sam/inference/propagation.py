@@ -142,8 +142,12 @@ def propagate(
     left = {obj_id: sorted(set(wanted[obj_id]) - known.keys()) for obj_id, known in objects.items()}
     for obj_id, known in objects.items():
         _check(obj_id, known, left[obj_id], len(frames), frames.size)
+    from napari_sam.inference.propagation_memory import carry_by_memory
     from napari_sam.inference.propagation_planes import carry_by_planes
+    from napari_sam.models.sam2 import Sam2
 
+    if isinstance(model, Sam2):
+        return carry_by_memory(model, frames, objects, left, cancelled=cancelled)
     return carry_by_planes(model, frames, objects, left, rule=rule, embed=embed, cancelled=cancelled)
 
 

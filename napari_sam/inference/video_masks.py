@@ -16,7 +16,7 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.video_memory import FrameOutput
 from napari_sam.models.memory_steps import ABSENT_LOGIT
 
-__all__ = ["TrackedFrame", "in_full_size"]
+__all__ = ["TrackedFrame", "in_full_size", "squared_mask"]
 
 _OVERLAPPED_LOGIT = -10.0
 """Where another object has a higher logit, there is at most this one."""
@@ -67,6 +67,28 @@ class TrackedFrame:
         """The mask of the object at this place of `obj_ids`, in full size."""
         height, width = self.shape
         return Mask.from_logits(self.logits[index], np.array([0.0, 0.0, width, height]), self.shape)
+
+
+def squared_mask(plane: NDArray[np.bool_], side: int) -> Tensor:
+    """A mask of a frame stretched to a square, as SAM 2 is published for videos.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (H, W), bool
+    side : int
+        Of the square, in pixels.
+
+    Returns
+    -------
+    Tensor, shape (side, side), float32
+        0 and 1.
+    """
+    bits = torch.from_numpy(plane.astype(np.float32))
+    if plane.shape != (side, side):
+        bits = F.interpolate(
+            bits[None, None], (side, side), mode="bilinear", align_corners=False, antialias=True
+        )[0, 0]
+    return (bits >= 0.5).float()
 
 
 def in_full_size(

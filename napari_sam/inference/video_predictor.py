@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from napari_sam.errors import Cancelled, ModelError, PromptError
 from napari_sam.inference.abandon import Abandoned, abandonable
 from napari_sam.inference.checks import numbers
 from napari_sam.inference.prompts import Prompts
 from napari_sam.inference.video_frames import open_video
-from napari_sam.inference.video_masks import TrackedFrame, in_full_size
+from napari_sam.inference.video_masks import TrackedFrame, in_full_size, squared_mask
 from napari_sam.inference.video_memory import FrameOutput, ObjectMemory
 from napari_sam.inference.video_state import VideoState
 from napari_sam.inference.video_tracker import VideoTracker
@@ -251,14 +250,9 @@ class SamVideoPredictor:
         plane = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
         if plane.ndim != 2 or 0 in plane.shape:
             raise PromptError(f"A mask has the shape (height, width), not {plane.shape}.")
-        side = self.model.image_size
-        bits = torch.from_numpy(plane.astype(bool)).float()
-        if plane.shape != (side, side):
-            bits = F.interpolate(
-                bits[None, None], (side, side), mode="bilinear", align_corners=False, antialias=True
-            )[0, 0]
+        square = squared_mask(plane.astype(bool), self.model.image_size)
         known = inference_state.objects.get(obj_id, ObjectMemory())
-        return self._answer(inference_state, frame_idx, obj_id, known, None, (bits >= 0.5).float(), cancelled)
+        return self._answer(inference_state, frame_idx, obj_id, known, None, square, cancelled)
 
     def propagate_in_video(
         self,

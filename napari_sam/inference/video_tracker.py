@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -112,10 +112,13 @@ class VideoTracker:
             for frame in known.conditioning:
                 known.tracked.pop(frame, None)
 
-    def track(self, state: VideoState, frame: int, backward: bool) -> list[FrameOutput]:
-        """The outputs of all objects on a frame; nothing is kept before all are there."""
+    def track(
+        self, state: VideoState, frame: int, backward: bool, obj_ids: Collection[int] | None = None
+    ) -> list[FrameOutput]:
+        """The outputs of objects on a frame, all of them by default; nothing is kept before all are there."""
+        tracked = {i: state.objects[i] for i in (state.objects if obj_ids is None else obj_ids)}
         groups: dict[object, list[int]] = defaultdict(list)
-        for obj_id, known in state.objects.items():
+        for obj_id, known in tracked.items():
             if frame not in known.conditioning:
                 groups[self._attended(state, frame, known, backward).layout].append(obj_id)
 
@@ -130,11 +133,11 @@ class VideoTracker:
         for group in groups.values():
             few = _CPU_OBJECTS if self.model.device.type == "cpu" else _OBJECTS
             made.update(zip(group, in_chunks(self.model, group, few, attempt), strict=True))
-        for obj_id, known in state.objects.items():
+        for obj_id, known in tracked.items():
             known.backward[frame] = backward
             if obj_id in made:
                 known.tracked[frame] = made[obj_id]
-        return [made.get(obj_id) or known.conditioning[frame] for obj_id, known in state.objects.items()]
+        return [made.get(obj_id) or known.conditioning[frame] for obj_id, known in tracked.items()]
 
     def _remembered(self, state: VideoState, frame: int, output: FrameOutput) -> FrameOutput:
         """The answer to a prompt, with its memory."""
