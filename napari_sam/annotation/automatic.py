@@ -17,7 +17,14 @@ from napari_sam.inference.mask import Mask
 if TYPE_CHECKING:
     from napari_sam.inference.filtering import Filter, Painted, Sieve
 
-__all__ = ["accept_candidates", "accept_stack", "drafts_of_candidates", "drafts_of_stack", "occupied"]
+__all__ = [
+    "accept_candidates",
+    "accept_stack",
+    "add_drafts",
+    "drafts_of_candidates",
+    "drafts_of_stack",
+    "occupied",
+]
 
 _TEXT = "Segment everything"
 
@@ -101,8 +108,8 @@ def accept_candidates(
     class_id = document.new_class
     if as_one:
         whole = _answer(sieve, None, Mask.from_array(painted.labels))
-        return _added(document, [_draft({plane: whole}, class_id)])
-    return _added(document, drafts_of_candidates(sieve, painted.kept, wanted, plane, class_id=class_id))
+        return add_drafts(document, [_draft({plane: whole}, class_id)])
+    return add_drafts(document, drafts_of_candidates(sieve, painted.kept, wanted, plane, class_id=class_id))
 
 
 def accept_stack(
@@ -161,7 +168,7 @@ def accept_stack(
     drafts = drafts_of_stack(
         document, runs, wanted, among, link=link, as_one=as_one, class_id=document.new_class
     )
-    return _added(document, drafts)
+    return add_drafts(document, drafts)
 
 
 def drafts_of_stack(
@@ -177,7 +184,7 @@ def drafts_of_stack(
     """The objects that :func:`accept_stack` adds, without changing the document.
 
     For those who do the work in another thread, on a document of their own (``Document.of(snapshot)``), and
-    add the objects with :meth:`~napari_sam.annotation.Document.add_objects` while `overwrite` is off.
+    add the objects with :func:`add_drafts`.
 
     Parameters
     ----------
@@ -240,8 +247,20 @@ def _in_order(planes: Iterable[Plane]) -> Iterator[tuple[Plane, bool]]:
         before = place
 
 
-def _added(document: Document, drafts: Sequence[SamObject]) -> list[SamObject]:
-    """Objects added in one step, whatever the rule for overlaps is."""
+def add_drafts(document: Document, drafts: Sequence[SamObject]) -> list[SamObject]:
+    """Add objects of an automatic run in one step, which takes no pixel from others even with `overwrite`.
+
+    Parameters
+    ----------
+    document : Document
+    drafts : sequence of SamObject
+        As :func:`drafts_of_candidates` and :func:`drafts_of_stack` return them.
+
+    Returns
+    -------
+    list of SamObject
+        Empty without drafts; then nothing was done.
+    """
     if not drafts:
         return []
     before, document.overwrite = document.overwrite, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Shapes
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from napari_sam.annotation import Document, Plane, SamObject, Snapshot
-from napari_sam.annotation.automatic import accept_candidates, accept_stack, occupied
+from napari_sam.annotation.automatic import accept_candidates, add_drafts, drafts_of_stack, occupied
 from napari_sam.inference.filtering import Filter, Sieve
 from napari_sam.ui.automatic_layer import AutomaticLayer
 from napari_sam.ui.finding import Finding
@@ -217,18 +217,15 @@ class SegmentingEverything(Finding):
 
     def _accept_stack(self, session: Session, link: float | None) -> None:
         planes, document, sieves = self.planes_found, session.document, session.result.sieves
-        snapshot, wanted, region, as_one = document.snapshot, self._wanted, self._drawn(), self._as_one
+        snapshot, wanted, region = document.snapshot, self._wanted, self._drawn()
+        how = {"link": link, "as_one": self._as_one, "class_id": document.new_class}
         make = sieves.make(planes)
         # Sieves are for one thread at a time.
         self._accepting = True
 
         def added(drafts: list[SamObject]) -> None:
             self._accepting = False
-            before, document.overwrite = document.overwrite, False
-            try:
-                made = document.add_objects(drafts, "Segment everything")
-            finally:
-                document.overwrite = before
+            made = add_drafts(document, drafts)
             uids = frozenset(item.uid for item in made)
             sieves.accepted.update(dict.fromkeys(planes, uids))
             self._say_added(made)
@@ -241,7 +238,7 @@ class SegmentingEverything(Finding):
         self._work.files.submit(
             "accept",
             f"Making objects of {len(planes)} planes",
-            lambda: _drafts(snapshot, make(), wanted, region, link, as_one),
+            lambda: _drafts(snapshot, make(), wanted, region, **how),
             added,
             failed,
         )
@@ -314,16 +311,10 @@ def _among(region: Region | None, plane: Plane, sieve: Sieve) -> NDArray[np.bool
 
 
 def _drafts(
-    snapshot: Snapshot,
-    runs: dict[Plane, Sieve],
-    wanted: Filter,
-    region: Region | None,
-    link: float | None,
-    as_one: bool,
+    snapshot: Snapshot, runs: dict[Plane, Sieve], wanted: Filter, region: Region | None, **how: Any
 ) -> list[SamObject]:
     """The objects of a stack, found out on a copy of the document: any thread can do that."""
     among = None
     if region is not None:
         among = {plane: region.inside(plane, sieve.centres) for plane, sieve in runs.items()}
-    copy = Document.of(snapshot)
-    return accept_stack(copy, runs, wanted, among, link=link, as_one=as_one)
+    return drafts_of_stack(Document.of(snapshot), runs, wanted, among, **how)

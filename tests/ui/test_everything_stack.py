@@ -145,6 +145,24 @@ def test_one_object_of_the_class(stacked: SegmentWidget) -> None:
     assert not controller.labels[[0, 2]].any()
 
 
+def test_all_planes_have_the_class_that_was_chosen(stacked: SegmentWidget) -> None:
+    controller, panel = stacked.controller, on_all_planes(stacked.automatic)
+    controller.set_class(controller.add_class("coin"))
+    panel.run_button.click()
+    settle(controller)
+    panel.accept_button.click()
+    settle(controller)
+    assert len(controller.document.objects) > 1
+    assert {item.class_id for item in controller.document.objects} == {1}
+    controller.undo()
+    choose(panel.as_combo, 1)
+    turn()
+    panel.accept_button.click()
+    settle(controller)
+    (item,) = controller.document.objects
+    assert (item.class_id, len(item.masks)) == (1, 3)
+
+
 def test_only_what_is_inside_a_shape_is_asked_about(stacked: SegmentWidget) -> None:
     controller, panel = stacked.controller, stacked.automatic
     region = controller.viewer.add_shapes(name="region", ndim=3)
