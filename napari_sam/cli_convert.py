@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import warnings
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_sam.cli_errors import one_sentence_errors
-from napari_sam.errors import FormatError, FormatWarning
+from napari_sam.errors import FormatError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,19 +119,16 @@ def _held(one: Format) -> str:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Print what is lost to stderr when it is known, each sentence once."""
+    from napari_sam.formats.telling import warnings_to
+
     told: set[str] = set()
-    with warnings.catch_warnings():
-        shown = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-            if not issubclass(category, FormatWarning):
-                shown(message, category, *where)
-            elif str(message) not in told:
-                told.add(str(message))
-                typer.echo(f"napari-sam: warning: {message}", err=True)
+    def show(sentence: str) -> None:
+        if sentence not in told:
+            told.add(sentence)
+            typer.echo(f"napari-sam: warning: {sentence}", err=True)
 
-        warnings.simplefilter("always", FormatWarning)
-        warnings.showwarning = show  # type: ignore[assignment]  # as the documentation of warnings allows
+    with warnings_to(show):
         yield
 
 

@@ -16,7 +16,7 @@ from random_label_images import GREATEST, IDS, assert_same, label_images
 
 from napari_sam.errors import FormatError
 from napari_sam.formats import Calibration, Format, Item, Segmentation, losses
-from napari_sam.formats.label_planes import label_planes, label_type
+from napari_sam.formats.label_planes import label_planes
 from napari_sam.formats.label_tiff import OME_TIFF, TIFF, needs_bigtiff, read_tiff
 from napari_sam.inference.mask import Mask
 
@@ -73,12 +73,12 @@ def test_planes_are_those_of_to_labels() -> None:
     for scores in ((None, 0.5), (0.5, 0.5), (0.7, 0.5), (None, None)):
         items = [Item(n + 1, {(1,): masks[n]}, score=scores[n]) for n in range(2)]
         found = Segmentation((3, 4, 6), items)
-        np.testing.assert_array_equal(list(label_planes(found, label_type(found))), found.to_labels())
+        np.testing.assert_array_equal(list(label_planes(found, found.label_type)), found.to_labels())
 
 
 def test_the_type_holds_all_ids() -> None:
     def kind(*ids: int) -> str:
-        return label_type(Segmentation.of_labels(np.array([[0, *ids]]))).str[1:]
+        return Segmentation.of_labels(np.array([[0, *ids]])).label_type.str[1:]
 
     assert [kind(), kind(255), kind(256), kind(2**31), kind(2**32)] == ["u1", "u1", "u2", "u4", "u8"]
     assert [kind(-1), kind(-1, 255), kind(-1, 2**32)] == ["i1", "i2", "i8"]

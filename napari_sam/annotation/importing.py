@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from napari_sam.annotation.territory import canonical_planes
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.mask import Mask
 
-__all__ = ["drafts_of_labels"]
+__all__ = ["drafts_of_labels", "label_boxes"]
 
 
 def drafts_of_labels(labels: Any, *, class_id: int = 0) -> list[SamObject]:
@@ -67,22 +67,54 @@ def drafts_of_labels(labels: Any, *, class_id: int = 0) -> list[SamObject]:
 
 
 def _masks(plane: NDArray[Any]) -> Iterator[tuple[int, Mask]]:
-    """The labels of one plane and their masks.
+    """The labels of one plane and their masks."""
+    numbers, boxes = label_boxes(plane)
+    for number, (top, bottom, left, right) in zip(numbers.tolist(), boxes.tolist(), strict=True):
+        yield int(number), Mask((top, left), plane[top:bottom, left:right] == number, plane.shape)
+
+
+def label_boxes(
+    plane: NDArray[Any], check: Callable[[int], object] | None = None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The labels of one plane and where they are.
 
     Labels are found by the runs of equal pixels in rows, of which there are far fewer than pixels.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (H, W), int or bool
+    check : callable, optional
+        Given the number of runs before any memory is used for them, some tens of bytes each: may raise an
+        error.
+
+    Returns
+    -------
+    labels : ndarray, shape (N,), as `plane`
+        In rising order, without 0.
+    boxes : ndarray, shape (N, 4), int64
+        First row, row behind the last, first column, column behind the last.
+
+    Examples
+    --------
+    >>> labels, boxes = label_boxes(np.array([[0, 7, 7], [-3, 0, 7]]))
+    >>> labels.tolist(), boxes.tolist()
+    ([-3, 7], [[1, 2, 0, 1], [0, 2, 1, 3]])
     """
-    size = height, width = plane.shape
-    if 0 in size:
-        return
-    begins = np.ones(size, dtype=bool)
+    height, width = plane.shape
+    nothing = plane.ravel()[:0], np.zeros((0, 4), dtype=np.int64)
+    if 0 in plane.shape:
+        return nothing
+    begins = np.ones(plane.shape, dtype=bool)
     np.not_equal(plane[:, 1:], plane[:, :-1], out=begins[:, 1:])
+    if check is not None:
+        check(int(np.count_nonzero(begins)))
     starts = np.flatnonzero(begins)
     values = plane.ravel()[starts] if plane.flags.c_contiguous else plane[starts // width, starts % width]
     ends = np.append(starts[1:], height * width)
     labelled = values != 0
     starts, ends, values = starts[labelled], ends[labelled], values[labelled]
     if not len(values):
-        return
+        return nothing
     order = np.argsort(values, kind="stable")
     starts, ends, values = starts[order], ends[order], values[order]
     first = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
@@ -91,13 +123,4 @@ def _masks(plane: NDArray[Any]) -> Iterator[tuple[int, Mask]]:
     rows = starts // width
     left = np.minimum.reduceat(starts % width, first)
     right = np.maximum.reduceat((ends - 1) % width, first) + 1
-    boxes = zip(
-        values[first].tolist(),
-        rows[first].tolist(),
-        (rows[last] + 1).tolist(),
-        left.tolist(),
-        right.tolist(),
-        strict=True,
-    )
-    for number, top, bottom, x0, x1 in boxes:
-        yield int(number), Mask((top, x0), plane[top:bottom, x0:x1] == number, size)
+    return values[first], np.stack([rows[first], rows[last] + 1, left, right], axis=1)

@@ -212,9 +212,8 @@ def put(target: Path, chosen: Format, segmentations: Sequence[Segmentation]) -> 
 
 def _with_suffix(target: Path) -> list[Format]:
     """The formats whose files may have such a name, longest suffix first: .ome.tif before .tif."""
-    name = target.name.lower()
     fitting = [one for one in FORMATS.values() if one.fits(target)]
-    return sorted(fitting, key=lambda one: -max(len(end) for end in one.suffixes if name.endswith(end)))
+    return sorted(fitting, key=lambda one: -len(one.suffix_of(target)))
 
 
 def _first(fitting: Sequence[Format], target: Path) -> Format:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam.annotation.fields import Field
-from napari_sam.annotation.records import GREATEST_ID, ObjectClass, Source
+from napari_sam.annotation.records import GREATEST_ID, ObjectClass
 from napari_sam.errors import FormatError
 from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.class_lists import classes_of
 from napari_sam.formats.coco_boxes import Box, BoxedImage, box_of
 from napari_sam.formats.coco_masks import MaskReader, plane_of
+from napari_sam.formats.drafts import SOURCES
 from napari_sam.formats.json_files import read_json
 from napari_sam.formats.segmentation import Index, Item, Segmentation
 from napari_sam.formats.telling import naming, tell_left_out
@@ -29,7 +30,6 @@ OWN = "napari_sam"
 FLAT = ("stability_score", "point_coords", "crop_box")
 """Attributes that are members of their own, as Segment Anything names them."""
 
-_SOURCES = tuple(source.value for source in Source)
 
 # Stacks are larger than memory now and then, but not by this much.
 _LARGEST_STACK = 2**44
@@ -234,7 +234,7 @@ def _draft(entry: Field, names: dict[int, str], place: _Place) -> _Draft:
         None if number is None else number.whole(-GREATEST_ID, GREATEST_ID) or None,
         "" if category is None else names[category.whole()],
         score,
-        source.value if source is not None and source.value in _SOURCES else "",
+        source.value if source is not None and source.value in SOURCES else "",
         attributes,
     )
 

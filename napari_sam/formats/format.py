@@ -74,6 +74,11 @@ class Format:
         """Whether the name of a file is one of this format."""
         return path.name.lower().endswith(self.suffixes)
 
+    def suffix_of(self, path: Path) -> str:
+        """The longest suffix of this format that the name of a file ends in; empty if there is none."""
+        name = path.name.lower()
+        return max((end for end in self.suffixes if name.endswith(end)), key=len, default="")
+
 
 def losses(found: Sequence[Segmentation], target: Format) -> list[str]:
     """What would be lost if segmentations were written in a format, a sentence each.

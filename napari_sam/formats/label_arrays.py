@@ -39,7 +39,6 @@ from napari_sam.formats.json_files import LARGEST
 from napari_sam.formats.label_planes import (
     check_memory,
     label_planes,
-    label_type,
     of_planes,
     reading,
     same_shape,
@@ -61,7 +60,7 @@ def _write_png(path: Path, found: Sequence[Segmentation]) -> None:
         raise FormatError(f"PNG holds one plane, and this image has the shape {one.shape}: write TIFF.")
     if 0 in one.shape:
         raise FormatError(f"PNG holds no image without pixels, and this one has the shape {one.shape}.")
-    dtype = label_type(one)
+    dtype = one.label_type
     if dtype not in (np.uint8, np.uint16):
         raise FormatError("PNG holds ids from 1 to 65535, and these are others: write TIFF.")
     (plane,) = label_planes(one, dtype)
@@ -107,7 +106,7 @@ def _is_grey(path: Path) -> bool:
 
 def _write_array(file: IO[bytes], one: Segmentation) -> None:
     """A label image as NPY, one plane in memory at a time."""
-    dtype = label_type(one)
+    dtype = one.label_type
     about = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": one.shape}
     npy.write_array_header_1_0(file, about)
     for plane in label_planes(one, dtype):

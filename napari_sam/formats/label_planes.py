@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import AnnotationError, FormatError
+from napari_sam.annotation.importing import label_boxes
+from napari_sam.errors import FormatError
 from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.json_files import LARGEST
 from napari_sam.formats.memory import check_free
 from napari_sam.formats.segmentation import Segmentation
+from napari_sam.formats.telling import naming
 
-__all__ = ["check_memory", "label_planes", "label_type", "of_planes", "reading", "same_shape"]
+__all__ = ["check_memory", "label_planes", "of_planes", "reading", "same_shape"]
 
 # What may be decoded of a small file, plane by plane; more is justified by its size, as deflate shrinks it.
 _HARMLESS, _RATIO = 2**34, 1000
@@ -25,14 +27,6 @@ _HARMLESS, _RATIO = 2**34, 1000
 _MASK, _RUN = 2**11, 2**6
 # Nobody's images are larger, but files can say that theirs are. Written plane by plane, it would take days.
 _LARGEST_IMAGE, _LONGEST_SIDE = 2**42, 2**32 - 1
-
-
-def label_type(found: Segmentation) -> np.dtype[Any]:
-    """The smallest type of whole numbers that holds all ids and 0; signed if there are ids below 0."""
-    ids = [0, *(item.id for item in found.items)]
-    low, high = min(ids), max(ids)
-    kind = np.min_scalar_type(high if low >= 0 else min(low, -high - 1))
-    return np.dtype(kind.str)  # of C's two types of 64 bits, the one that Zarr knows
 
 
 def label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
@@ -69,10 +63,7 @@ def label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray[
 def _label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
     for index in np.ndindex(*found.shape[:-2]):
         plane = np.zeros(found.shape[-2:], dtype=dtype)
-        on_plane = found.planes.get(index, [])
-        scored = sorted(on_plane, key=lambda one: math.inf if one[0].score is None else -one[0].score)
-        for item, mask in reversed(scored):  # the last one is on top
-            plane[mask.slices][mask.bits] = item.id
+        found.paint(index, plane)
         yield plane
 
 
@@ -80,12 +71,10 @@ def _label_planes(found: Segmentation, dtype: np.dtype[Any]) -> Iterator[NDArray
 def reading(path: Path) -> Iterator[None]:
     """Whatever a decoder raises on a damaged file becomes one sentence that names the file."""
     try:
-        yield
-    except MemoryError:
+        with naming(path):
+            yield
+    except (MemoryError, FormatError):
         raise
-    except (FormatError, AnnotationError) as error:
-        told = str(error)
-        raise FormatError(told if str(path) in told else f"{path} cannot be read: {told}") from error
     # Decoders raise anything: ValueError, struct.error, zlib.error, SyntaxError, KeyError, ...
     except Exception as error:
         reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
@@ -166,35 +155,15 @@ class _Planes:
     def __getitem__(self, _: Any) -> NDArray[Any]:
         plane = self._plane(self._next)
         self._next += 1
-        self._left -= _needed(plane, self._left)
-        if self._left < 0:
+        _, boxes = label_boxes(plane, lambda runs: self._check(LARGEST - runs * _RUN))
+        top, bottom, left, right = boxes.T
+        self._left -= int(((bottom - top) * (right - left)).sum()) + _MASK * len(boxes)
+        self._check(self._left)
+        return plane
+
+    def _check(self, left: int) -> None:
+        if left < 0:
             raise FormatError(
                 f"{self.path} holds more, or more scattered, objects than fit into 1 GiB of memory: "
                 "is it an image rather than labels?"
             )
-        return plane
-
-
-def _needed(plane: NDArray[Any], left: int) -> int:
-    """Bytes that the masks of a plane take, as boxes with bits; more than `left` if they are too many."""
-    width = plane.shape[1]
-    if 0 in plane.shape:
-        return 0
-    begins = np.ones(plane.shape, dtype=bool)
-    np.not_equal(plane[:, 1:], plane[:, :-1], out=begins[:, 1:])
-    if int(np.count_nonzero(begins)) * _RUN > LARGEST:
-        return left + 1
-    starts, values = np.flatnonzero(begins), plane[begins]
-    ends = np.append(starts[1:], plane.size)
-    kept = values != 0
-    starts, ends, values = starts[kept], ends[kept], values[kept]
-    if not len(values):
-        return 0
-    order = np.argsort(values, kind="stable")
-    starts, ends, values = starts[order], ends[order], values[order]
-    first = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
-    last = np.append(first[1:], len(values)) - 1
-    heights = starts[last] // width - starts[first] // width + 1
-    right = np.maximum.reduceat((ends - 1) % width, first)
-    widths = right - np.minimum.reduceat(starts % width, first) + 1
-    return int((heights * widths).sum()) + _MASK * len(first)

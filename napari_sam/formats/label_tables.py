@@ -17,7 +17,6 @@ from napari_sam.formats.label_planes import reading
 from napari_sam.formats.segmentation import Segmentation
 
 __all__ = [
-    "about_calibration",
     "about_classes",
     "are_numbers",
     "as_json",
@@ -27,18 +26,8 @@ __all__ = [
 ]
 
 
-def about_calibration(calibration: Calibration) -> dict[str, Any]:
-    """Axes, scale, translate and units as JSON."""
-    return {
-        "axes": calibration.axes,
-        "scale": list(calibration.scale),
-        "translate": list(calibration.translate),
-        "units": list(calibration.units),
-    }
-
-
 def read_calibration(path: Path, data: Any, ndim: int) -> Calibration:
-    """What :func:`about_calibration` made, checked.
+    """What :func:`~napari_sam.formats.whole_image.calibration_members` made, checked.
 
     Raises
     ------

@@ -28,14 +28,13 @@ from napari_sam.formats.format import Feature, Format
 from napari_sam.formats.label_planes import (
     check_memory,
     label_planes,
-    label_type,
     of_planes,
     reading,
     same_shape,
 )
-from napari_sam.formats.label_tables import about_calibration
 from napari_sam.formats.segmentation import Segmentation
 from napari_sam.formats.tiff_metadata import KEY, calibration_of, ome_metadata, resolution
+from napari_sam.formats.whole_image import calibration_members
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -52,13 +51,13 @@ def _write(path: Path, found: Sequence[Segmentation]) -> None:
     (one,) = found
     calibration = one.calibration
     letters = "".join(letter if letter in "tczyx" else "q" for letter in calibration.axes)
-    metadata = {"axes": letters.upper(), KEY: about_calibration(calibration)}
-    write_planes(path, one, label_type(one), metadata, **resolution(calibration))
+    metadata = {"axes": letters.upper(), KEY: calibration_members(calibration)}
+    write_planes(path, one, one.label_type, metadata, **resolution(calibration))
 
 
 def _write_ome(path: Path, found: Sequence[Segmentation]) -> None:
     (one,) = found
-    dtype = label_type(one)
+    dtype = one.label_type
     if dtype.itemsize > 4:
         raise FormatError("OME-TIFF holds ids of at most 32 bits, and these need more: write TIFF.")
     write_planes(path, one, dtype, ome_metadata(one), ome=True)

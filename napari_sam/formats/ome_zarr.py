@@ -28,7 +28,7 @@ from napari_sam.errors import FormatError
 from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.format import Feature, Format
 from napari_sam.formats.json_files import read_json
-from napari_sam.formats.label_planes import label_planes, label_type, reading
+from napari_sam.formats.label_planes import label_planes, reading
 from napari_sam.formats.label_tables import about_classes, as_json
 from napari_sam.formats.ome_zarr_reading import (
     KEY,
@@ -178,7 +178,7 @@ def _write_label(folder: Path, version: str, name: str, one: Segmentation, besid
     axes = standard_axes(one.calibration.axes, "OME-Zarr")
     if list(axes) != sorted(axes, key="tczyx".index):
         axes = {3: "zyx", 4: "tzyx", 5: "tczyx"}[len(axes)]
-    planes = label_planes(one, label_type(one))  # refuses what is too large before anything is made for it
+    planes = label_planes(one, one.label_type)  # refuses what is too large before anything is made for it
     group = zarr.open_group(str(folder), mode="w", zarr_format=_zarr_format(version))
     arrays = _levels(group, one, axes, version)
     height, width = one.shape[-2:]
@@ -213,7 +213,7 @@ def _levels(group: zarr.Group, one: Segmentation, axes: str, version: str) -> li
             str(len(arrays)),
             shape=(*one.shape[:-2], *sides),
             chunks=(1,) * (len(axes) - 2) + tuple(min(side, _CHUNK) for side in sides),
-            dtype=label_type(one),
+            dtype=one.label_type,
             fill_value=0,
             chunk_key_encoding={"name": "v2" if version == "0.4" else "default", "separator": "/"},
             **more,

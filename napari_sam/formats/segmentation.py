@@ -205,25 +205,43 @@ class Segmentation:
         FormatError
             If the type cannot hold an id, or the image does not fit into memory.
         """
-        low = min((item.id for item in self.items), default=0)
-        high = max((item.id for item in self.items), default=0)
-        kind = np.min_scalar_type(high if low >= 0 else min(low, -high - 1))
+        kind = self.label_type
         if dtype is not None:
-            limits = np.iinfo(np.dtype(dtype))
-            if not limits.min <= low <= high <= limits.max:
+            ids = [item.id for item in self.items] or [0]
+            kind, limits = np.dtype(dtype), np.iinfo(np.dtype(dtype))
+            if not limits.min <= min(ids) <= max(ids) <= limits.max:
                 raise FormatError(
-                    f"The type {np.dtype(dtype)} cannot hold the ids {low} to {high}: choose a larger type."
+                    f"The type {kind} cannot hold the ids {min(ids)} to {max(ids)}: choose a larger type."
                 )
-            kind = np.dtype(dtype)
-        needed = math.prod(self.shape) * np.dtype(kind).itemsize
         what = f"A label image of the shape {self.shape}"
-        check_free(needed, what, "cut it, or choose a format of outlines")
+        check_free(math.prod(self.shape) * kind.itemsize, what, "cut it, or choose a format of outlines")
         labels = np.zeros(self.shape, dtype=kind)
-        scored = sorted(self.items, key=lambda item: math.inf if item.score is None else -item.score)
-        for item in reversed(scored):  # the last one is on top
-            for index, mask in item.masks.items():
-                labels[index][mask.slices][mask.bits] = item.id
+        for index in self.planes:
+            self.paint(index, labels[index])
         return labels
+
+    @property
+    def label_type(self) -> np.dtype[Any]:
+        """The smallest type of whole numbers that holds all ids and 0; signed if there are ids below 0."""
+        ids = [0, *(item.id for item in self.items)]
+        low, high = min(ids), max(ids)
+        kind = np.min_scalar_type(high if low >= 0 else min(low, -high - 1))
+        return np.dtype(kind.str)  # of C's two types of 64 bits, the one that Zarr knows
+
+    def paint(self, index: Index, labels: NDArray[np.integer]) -> None:
+        """Write the ids of the objects on a plane into an array, as :meth:`to_labels` does.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Which plane.
+        labels : ndarray, shape (H, W), int
+            Its type holds the ids; it is changed where there are objects.
+        """
+        on_plane = self.planes.get(index, [])
+        scored = sorted(on_plane, key=lambda one: math.inf if one[0].score is None else -one[0].score)
+        for item, mask in reversed(scored):  # the last one is on top
+            labels[mask.slices][mask.bits] = item.id
 
     def to_document(self) -> Document:
         """An annotation with these objects, imported; where they overlap, the first keep their pixels.

@@ -1,15 +1,16 @@
-"""Errors while a file is read, as one sentence that names the file."""
+"""Errors and warnings while a file is read or written, as sentences."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from napari_sam.errors import AnnotationError, FormatError, FormatWarning
 
-__all__ = ["naming", "tell_left_out"]
+__all__ = ["naming", "tell_left_out", "warnings_to"]
 
 
 @contextlib.contextmanager
@@ -26,6 +27,29 @@ def naming(path: Path) -> Iterator[None]:
     except (FormatError, AnnotationError) as error:
         told = str(error)
         raise FormatError(told if str(path) in told else f"{path} cannot be read: {told}") from error
+
+
+@contextlib.contextmanager
+def warnings_to(show: Callable[[str], object]) -> Iterator[None]:
+    """Give what is said of losses to a function, every time; other warnings go where they always go.
+
+    Parameters
+    ----------
+    show : callable
+        Takes the sentence of a FormatWarning.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FormatWarning)
+        usual = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, FormatWarning):
+                show(str(message))
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = shown
+        yield
 
 
 def tell_left_out(path: Path, count: int, why: str) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import FormatError
 from napari_sam.formats.calibration import UNKNOWN, Calibration
-from napari_sam.formats.label_tables import about_calibration, read_calibration
+from napari_sam.formats.label_tables import read_calibration
 from napari_sam.formats.segmentation import Segmentation
+from napari_sam.formats.whole_image import calibration_members
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -91,7 +92,7 @@ def ome_metadata(one: Segmentation) -> dict[str, Any]:
     axes = standard_axes(calibration.axes, "OME-TIFF")
     found: dict[str, Any] = {
         "axes": axes.upper(),
-        "MapAnnotation": {"Namespace": _NAMESPACE, KEY: json.dumps(about_calibration(calibration))},
+        "MapAnnotation": {"Namespace": _NAMESPACE, KEY: json.dumps(calibration_members(calibration))},
     }
     if one.name:
         found["Name"] = one.name

@@ -87,18 +87,13 @@ def _save(asked: Path, data: Any, meta: Mapping[str, Any], chosen: Format) -> Pa
     """Write a layer; gives where it is."""
     fitting = [one for one in (chosen, *FORMATS.values()) if one.fits(asked)]
     # Of several formats with that suffix, the one that was chosen comes first; .ome.tif goes before .tif.
-    kind = max(fitting, key=lambda one: _length(one, asked), default=chosen)
+    kind = max(fitting, key=lambda one: len(one.suffix_of(asked)), default=chosen)
     target = asked if fitting else asked.with_name(asked.name + kind.suffixes[0])
     found = _shown(data, meta)
     if target.is_dir():
         return _save_into(target, found, kind)
     # napari has asked whether a file is to be replaced, but not about a name that it has not seen.
     return write(target, found, kind.name, overwrite=target == asked)
-
-
-def _length(one: Format, path: Path) -> int:
-    """Of the longest suffix that a name ends in."""
-    return max(len(end) for end in one.suffixes if path.name.lower().endswith(end))
 
 
 def _save_into(folder: Path, found: Segmentation, kind: Format) -> Path:
@@ -154,9 +149,9 @@ def _layers(path: str) -> list[LayerData]:
         kind = _kind(source)
         if kind is None:
             raise FormatError(f"{path} is not what it was when it was chosen: open it again.")
-        stem = (
-            source.name[: -_length(kind, source)] if kind.fits(source) and kind.name != "ctc" else source.name
-        )
+        # The folders of the challenge are called by their ends.
+        ending = "" if kind.name == "ctc" else kind.suffix_of(source)
+        stem = source.name[: len(source.name) - len(ending)]
         boxes: list[BoxedImage] = []
         if kind.name == "coco":
             found, boxes = read_coco_and_boxes(source)

@@ -43,6 +43,7 @@ def row_of(
     colour_of: Callable[[int], tuple[float, float, float, float]],
     current: int,
     pixel: float | None = None,
+    parent: int = 0,
 ) -> Row:
     """What the table says of an object.
 
@@ -56,6 +57,8 @@ def row_of(
         The uid of the object that is being worked on.
     pixel : float, optional
         The area of a pixel in physical units.
+    parent : int, optional
+        Id of the object that it came from; 0 for none.
     """
     rows, columns = box_around(*item.masks.values())
     box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
@@ -73,6 +76,7 @@ def row_of(
         box=box if item.masks else None,
         planes=len(item.masks),
         stability=_stability(item),
+        parent=parent,
     )
 
 
@@ -222,10 +226,8 @@ def _by_object(table: DataFrame, names: Sequence[str]) -> dict[str, NDArray[np.f
 
 def _calibration(place: Mapping[str, Any], ndim: int) -> Calibration:
     """Where an image is, without what formats do not know: nothing is said of that here."""
-    from napari_sam.ui.writing_layers import calibration_of
+    from napari_sam.ui.writing_layers import calibration_of, is_turned
 
-    rest: dict[str, Any] = {"rotate": np.eye(ndim), "shear": 0, "affine": np.eye(ndim + 1)}
-    turned = any(name in place and not np.allclose(place[name], usual) for name, usual in rest.items())
-    if turned or min(place.get("scale", (1,))) <= 0:
-        return calibration_of({"axis_labels": place.get("axis_labels", ())}, ndim)
-    return calibration_of({name: value for name, value in place.items() if name not in rest}, ndim)
+    return calibration_of(
+        {"axis_labels": place.get("axis_labels", ())} if is_turned(place, ndim) else place, ndim
+    )

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
-from typing import Any
+from contextlib import AbstractContextManager
 
 from napari.utils.notifications import show_error, show_warning
 
-from napari_sam.errors import AnnotationError, FormatError, FormatWarning
+from napari_sam.errors import AnnotationError, FormatError
+from napari_sam.formats.telling import warnings_to
 
 __all__ = ["opening", "saving", "warnings_shown"]
 
 
-@contextlib.contextmanager
-def warnings_shown() -> Iterator[None]:
+def warnings_shown() -> AbstractContextManager[None]:
     """Show at once what a format cannot hold or leaves out: napari drops warnings while it saves."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", FormatWarning)
-        usual = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, FormatWarning):
-                show_warning(str(message))
-            else:
-                usual(message, category, *where, **more)
-
-        warnings.showwarning = show
-        yield
+    return warnings_to(show_warning)
 
 
 @contextlib.contextmanager

@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 from napari.utils.notifications import show_warning
 
-from napari_sam.annotation.records import ObjectClass, Source
+from napari_sam.annotation.records import ObjectClass
 from napari_sam.errors import FormatError
 from napari_sam.formats import Calibration, Segmentation
 from napari_sam.formats.calibration import UNKNOWN
+from napari_sam.formats.drafts import SOURCES
 from napari_sam.formats.label_tables import read_classes
 
-__all__ = ["CLASS_COLUMNS", "KEY", "calibration_of", "held", "segmentation_of_layer"]
+__all__ = ["CLASS_COLUMNS", "KEY", "calibration_of", "held", "is_turned", "segmentation_of_layer"]
 
 KEY = "napari-sam"
 """Of what the plugin writes into the metadata of layers."""
@@ -32,7 +33,6 @@ CLASS_COLUMNS = ("class", "class_name", "classification", "category", "label")
 """What a column of classes may be called, the first of them counts."""
 
 _LONG_NAMES = {"time": "t", "channel": "c"}
-_SOURCES = frozenset(source.value for source in Source)
 
 
 def segmentation_of_layer(data: Any, meta: Mapping[str, Any]) -> Segmentation:
@@ -59,11 +59,7 @@ def calibration_of(meta: Mapping[str, Any], ndim: int) -> Calibration:
     """Where the pixels of a layer are, as far as formats know places."""
     plain = Calibration.plain(ndim)
     scale = tuple(float(step) for step in meta.get("scale", plain.scale))
-    turned = any(
-        name in meta and not np.allclose(meta[name], rest)
-        for name, rest in (("rotate", np.eye(ndim)), ("shear", 0), ("affine", np.eye(ndim + 1)))
-    )
-    if turned or min(scale) <= 0:
+    if is_turned(meta, ndim):
         show_warning(
             "Formats hold no rotation, shear, affine transform or mirroring: that of the layer is left out."
         )
@@ -72,6 +68,21 @@ def calibration_of(meta: Mapping[str, Any], ndim: int) -> Calibration:
     translate = tuple(float(at) for at in meta.get("translate", plain.translate))
     units = tuple("" if str(unit) == "pixel" else str(unit) for unit in meta.get("units", plain.units))
     return Calibration(_letters(meta.get("axis_labels", ()), plain.axes), scale, translate, units)
+
+
+def is_turned(place: Mapping[str, Any], ndim: int) -> bool:
+    """Whether a layer is rotated, sheared or mirrored, or has an affine transform.
+
+    Parameters
+    ----------
+    place : mapping
+        Those attributes of the layer that are known, as in its data tuple.
+    ndim : int
+    """
+    rest: dict[str, Any] = {"rotate": np.eye(ndim), "shear": 0, "affine": np.eye(ndim + 1)}
+    return min(place.get("scale", (1,))) <= 0 or any(
+        name in place and not np.allclose(place[name], usual) for name, usual in rest.items()
+    )
 
 
 def _letters(labels: Sequence[str], usual: str) -> str:
@@ -107,7 +118,7 @@ def _table(features: pd.DataFrame | None) -> dict[int, dict[str, Any]]:
         about: dict[str, Any] = {"class_name": _text(row.get(kind))}
         if _is_number(score := row.get(columns.get("score"))):
             about["score"] = float(score)
-        if _text(source := row.get(columns.get("source"))) in _SOURCES:
+        if _text(source := row.get(columns.get("source"))) in SOURCES:
             about["source"] = str(source)
         more = {str(name): held(value) for name, value in row.items() if name not in own}
         about["attributes"] = {name: value for name, value in more.items() if value is not None}
