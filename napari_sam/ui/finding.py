@@ -73,11 +73,10 @@ class _Run:
         """Bytes that its masks may take: an equal part of what is left."""
         return max(1, (STACK_BYTES - self.nbytes) // max(2, len(self.views) - self.done))
 
-    @property
-    def settings(self) -> Hashable:
-        """Equal for runs that find the same on this plane."""
-        region = None if self.region is None else self.region.mask(self.view.plane, self.size)
-        return self.view.key, self.points_per_side, region, self.choice
+    def settings(self, view: View) -> Hashable:
+        """Equal for runs that find the same on a plane."""
+        region = None if self.region is None else self.region.mask(view.plane, self.size)
+        return view.key, self.points_per_side, region, self.choice
 
 
 class Finding(Controlling):
@@ -153,17 +152,17 @@ class Finding(Controlling):
 
     def _still_to_do(self, run: _Run) -> list[View]:
         """Without those planes that a run like this has done before it was stopped."""
-        done, every, left = run.result.sieves.half_done, run.views, []
-        for view in every:
-            run.views = [view]
-            known = view.plane in done and view.plane in run.document.candidates
-            if not known or done[view.plane] != run.settings:
-                left.append(view)
-        return left or every
+        done, kept = run.result.sieves.half_done, run.document.candidates
+        left = [
+            view
+            for view in run.views
+            if view.plane not in done or view.plane not in kept or done[view.plane] != run.settings(view)
+        ]
+        return left or run.views
 
     def _find_next(self, run: _Run) -> None:
         count, view, sieves = len(run.views), run.view, run.result.sieves
-        settings = run.settings
+        settings = run.settings(view)
 
         def progress(done: int, total: int) -> None:
             if run is self._run:
