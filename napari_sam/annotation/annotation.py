@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 from napari_sam.annotation.archive import save_annotation
 from napari_sam.annotation.asking import with_digests
 from napari_sam.annotation.batch import Checked, prompts_of_boxes, prompts_of_points, segment_many
-from napari_sam.annotation.by_ids import ByIds
 from napari_sam.annotation.document import Document
 from napari_sam.annotation.editing import with_mask_prompt
 from napari_sam.annotation.image_identity import ImageIdentity
@@ -25,6 +24,7 @@ from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.planes import Planes
 from napari_sam.annotation.records import Look, SamObject
 from napari_sam.annotation.segmenting import Segmenter
+from napari_sam.annotation.tracking_by_ids import PlaneLike, TrackingByIds
 from napari_sam.errors import AnnotationError, PromptError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
@@ -34,11 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Annotation", "PlaneLike"]
 
-PlaneLike = Plane | int | Sequence[int | None] | None
-"""How a plane is chosen: see :class:`Annotation`."""
 
-
-class Annotation(ByIds):
+class Annotation(TrackingByIds):
     """Objects of one image, segmented by prompts, with their whole history: no viewer needed.
 
     What the plugin does by mouse is done here by calls, on the same document and with the same masks. Prompts
@@ -112,10 +109,9 @@ class Annotation(ByIds):
         gamma: float = 1.0,
         labels: Any = None,
     ) -> None:
-        self._planes = Planes(image, rgb)
-        self._segmenter = Segmenter(self._planes, model, device)
+        planes = Planes(image, rgb)
+        super().__init__(Document(planes.shape), planes, Segmenter(planes, model, device))
         self.look = _look(contrast_limits, gamma)
-        super().__init__(Document(self._planes.shape))
         if labels is not None:
             self.add_labels(labels)
             self.document.history.clear()

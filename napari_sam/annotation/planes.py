@@ -62,10 +62,22 @@ class Planes:
         return plane.size_in(self.shape)
 
     def pixels(self, plane: Plane, look: Look) -> NDArray[Any]:
-        """A plane as a model sees it: shape (H, W, 3)."""
-        return as_rgb(
-            np.asarray(self.image[plane.slices]), contrast_limits=look.contrast_limits, gamma=look.gamma
-        )
+        """A plane as a model sees it: shape (H, W, 3).
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read, for whatever reason.
+        """
+        try:
+            pixels = np.asarray(self.image[plane.slices])
+        # Behind an array may be any reader: files, networks, other people's code.
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ImageError(
+                f"Plane {plane} cannot be read ({reason.rstrip('.')}): repair the image, or leave it out."
+            ) from error
+        return as_rgb(pixels, contrast_limits=look.contrast_limits, gamma=look.gamma)
 
     def named(self, plane: Plane | int | Sequence[int | None] | None) -> Plane:
         """The plane that a user means.

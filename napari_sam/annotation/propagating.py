@@ -46,6 +46,22 @@ class Direction(StrEnum):
     FORWARD = "forward"
     BACKWARD = "backward"
 
+    @classmethod
+    def named(cls, name: str) -> Direction:
+        """The direction of this name.
+
+        Raises
+        ------
+        AnnotationError
+            If there is none.
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            raise AnnotationError(
+                f"There is no direction {name!r}: choose one of {', '.join(cls)}."
+            ) from None
+
 
 def plane_states(item: SamObject, series: Series) -> NDArray[np.uint8]:
     """What is known of an object on each plane of a series.
@@ -180,11 +196,7 @@ def wanted_positions(
     >>> wanted_positions(item, series, start=2), wanted_positions(item, series, stop=7)
     ([0, 1, 3, 4], [3, 4, 6, 7])
     """
-    try:
-        direction = Direction(direction)
-    except ValueError:
-        choices = ", ".join(Direction)
-        raise AnnotationError(f"There is no direction {direction!r}: choose one of {choices}.") from None
+    direction = Direction.named(direction)
     for at in (start, stop):
         if at is not None and not 0 <= at < len(series):
             raise AnnotationError(f"Plane {at} is not one of the {len(series)} along axis {series.axis}.")

@@ -101,13 +101,10 @@ class PropagationRun:
                 known.append(item)
                 wanted[item.uid] = positions
         if not known:
-            who = (
-                f"Object {objects[0].id} has no mask"
-                if len(objects) == 1
-                else "None of the objects has a mask"
-            )
+            alone = len(objects) == 1
+            who = f"Object {objects[0].id} has no mask" if alone else "None of the objects has a mask"
             raise AnnotationError(
-                f"{who} to start from on the planes along axis {series.axis}: prompt or paint one there first."
+                f"{who} to start from on the planes along axis {series.axis}: prompt or paint one first."
             )
         return cls(series, tuple(known), wanted, Look() if look is None else look)
 
