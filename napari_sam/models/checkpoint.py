@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from napari_sam.errors import ModelError
 
-__all__ = ["load_into", "read_state", "save_state", "unwrap"]
+__all__ = ["load_into", "read_metadata", "read_state", "save_state", "unwrap"]
 
 _WRAPPERS = ("model_state", "model", "state_dict", "model_state_dict")
 """Where training checkpoints keep the state dict: torch-em and micro-sam, SAM 2, Lightning, ..."""
@@ -183,24 +184,56 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
     model.load_state_dict(state)
 
 
-def save_state(model: nn.Module, path: str | os.PathLike[str], *, half: bool = True) -> None:
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """What is written in a safetensors file beside its weights; nothing for other files.
+
+    Examples
+    --------
+    >>> read_metadata("no such file.safetensors")
+    {}
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
+
+
+def save_state(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    half: bool = True,
+    metadata: Mapping[str, str] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write the weights as safetensors, atomically; floating-point parameters as float16 if ``half``.
 
     Buffers (normalisation statistics, frequencies) keep their precision: running variances overflow float16.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    path : path
+    half : bool, default True
+    metadata : mapping of str to str, optional
+        Written beside the weights; see :func:`read_metadata`.
+    state : mapping of str to Tensor, optional
+        Parameters and buffers to write, if not those that the model's ``state_dict`` gives.
     """
-    parameters = {name for name, _ in model.named_parameters()}
+    buffers = {name for name, _ in model.named_buffers()}
     state = {
-        name: (t.half() if half and name in parameters and t.is_floating_point() else t)
+        name: (t.half() if half and name not in buffers and t.is_floating_point() else t)
         .detach()
         .cpu()
         .contiguous()
-        for name, t in model.state_dict().items()
+        for name, t in (model.state_dict() if state is None else state).items()
     }
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        save_file(state, temporary)
+        save_file(state, temporary, metadata=dict(metadata) if metadata else None)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:

@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from napari_sam.models.hiera_windows import WindowGroup, window_groups, window_order
 from napari_sam.models.linear import linear, linear_gelu
@@ -207,12 +208,18 @@ class _Block(nn.Module):
         Without gradients, and unless it pools, a block changes the tokens in place: fresh memory is slow on a
         CPU.
         """
-        chunks = self._chunks(x, groups)
-        if self.pool or torch.is_grad_enabled():
-            return torch.cat([self._windows(w, group).flatten(0, 1) for w, group in chunks])
-        for windows, group in chunks:
+        if torch.is_grad_enabled():
+            # What the gradient needs is computed again, one block after the other.
+            out: Tensor = checkpoint(self._anew, x, groups, use_reentrant=False, preserve_rng_state=False)
+            return out
+        if self.pool:
+            return self._anew(x, groups)
+        for windows, group in self._chunks(x, groups):
             self._windows(windows, group, out=windows)
         return x
+
+    def _anew(self, x: Tensor, groups: tuple[WindowGroup, ...]) -> Tensor:
+        return torch.cat([self._windows(w, group).flatten(0, 1) for w, group in self._chunks(x, groups)])
 
     def _windows(self, x: Tensor, group: WindowGroup, out: Tensor | None = None) -> Tensor:
         normed = self.norm1(x)

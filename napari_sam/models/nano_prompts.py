@@ -46,7 +46,8 @@ class NanoPromptEncoder(nn.Module):
 
     def positions(self, coords: Tensor) -> Tensor:
         """Fourier features, shape (..., 96), of window coordinates, shape (..., 2)."""
-        angles = 2 * math.pi * ((2 * coords / WINDOW - 1) @ self.frequencies.float())
+        with torch.autocast(coords.device.type, enabled=False):  # in training, too
+            angles = 2 * math.pi * ((2 * coords / WINDOW - 1) @ self.frequencies.float())
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def grid_positions(self) -> Tensor:

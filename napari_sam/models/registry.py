@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_sam.models.base import PromptableModel
 
-__all__ = ["available_models", "load_model", "sam_model_registry"]
+__all__ = ["available_models", "load_model", "read_model", "sam_model_registry"]
 
 _SUFFIXES = {".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".pkl", ".tar"}
 
@@ -80,6 +80,26 @@ def load_model(
     """
     where = pick_device(device)
     pick_dtype(dtype, where)  # a wrong one is not found out after a download
+    model = read_model(name_or_path, progress=progress, cancelled=cancelled)
+    precision = pick_dtype(dtype, where, prefers_float32_on_cpu=model.prefers_float32_on_cpu)
+    return model.prepare(where, precision)
+
+
+def read_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    cancelled: threading.Event | None = None,
+) -> PromptableModel:
+    """Read a model as it was saved, which can be trained: in float32, on the CPU, nothing folded.
+
+    Parameters and errors are those of :func:`load_model`.
+
+    Examples
+    --------
+    >>> all(parameter.requires_grad for parameter in read_model("nano").parameters())
+    True
+    """
     given = os.fspath(name_or_path)
     if _is_path(name_or_path):
         name, path = given, Path(given).expanduser()
@@ -89,8 +109,7 @@ def load_model(
     state = read_state(path)
     model = _build(identify(state, str(path)), state, str(path))
     model.name, model.source = name, path
-    precision = pick_dtype(dtype, where, prefers_float32_on_cpu=model.prefers_float32_on_cpu)
-    return model.prepare(where, precision)
+    return model
 
 
 def _is_path(given: str | os.PathLike[str]) -> bool:

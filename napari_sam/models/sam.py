@@ -97,18 +97,32 @@ class Sam(PromptableModel):
         size = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
         if pixels.dtype == torch.uint8 and tuple(pixels.shape[-2:]) != size:
             pixels = pixels.cpu()  # where PyTorch resizes bytes as Pillow does
-        plane = self._normalise(resize(pixels, size))
+        plane = self.normalised(resize(pixels, size))
         padded = F.pad(plane, (0, self.image_size - size[1], 0, self.image_size - size[0]))
         features = self.image_encoder(padded[None].to(self.dtype))
-        tokens = self._tokens(features, None)
+        tokens = self.image_tokens(features, None)
         return SamEmbedding((height, width), features, size, tokens, self.image_size)
 
-    def _normalise(self, plane: Tensor) -> Tensor:
+    def normalised(self, plane: Tensor) -> Tensor:
+        """A plane (3, H, W) or planes (B, 3, H, W) as the encoder takes them, float32, still to be padded.
+
+        Parameters
+        ----------
+        plane : Tensor
+            uint8, or float32 between 0 and 1.
+        """
         plane = plane.to(self.device)
         values = plane.float() if plane.dtype == torch.uint8 else plane * 255
         return (values - self.pixel_mean) / self.pixel_std
 
-    def _tokens(self, features: Tensor, logits: Tensor | None) -> ImageTokens:
+    def image_tokens(self, features: Tensor, logits: Tensor | None) -> ImageTokens:
+        """The image's side of the decoder, with mask prompts added.
+
+        Parameters
+        ----------
+        features : Tensor, shape (B or 1, 256, h, h)
+        logits : Tensor, shape (B, 1, 4 * h, 4 * h), or None
+        """
         image = features.flatten(2).transpose(1, 2) + self.prompt_encoder.masks(logits)
         positions = self.prompt_encoder.grid_positions().to(image.dtype)
         return self.mask_decoder.transformer.prepare(image, positions)
@@ -125,7 +139,7 @@ class Sam(PromptableModel):
         def decode(part: slice) -> Decoded:
             image = embedding.tokens
             if prompts.logits is not None:
-                image = self._tokens(embedding.features, prompts.logits[part])
+                image = self.image_tokens(embedding.features, prompts.logits[part])
             return self.mask_decoder(image, tokens[part], chosen)
 
         logits, scores = decode_in_pieces(decode, len(prompts), self.device)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from napari_sam.models.layers import LayerNorm2d
 from napari_sam.models.linear import linear, linear_gelu
@@ -80,7 +81,11 @@ class ImageEncoderViT(nn.Module):
             # Residuals keep the order in memory of the first tokens: channels last.
             x = (patches.contiguous() + self.pos_embed)[0].flatten(0, 1)
             for block in self.blocks:
-                x = block(x, scratch)
+                if torch.is_grad_enabled():
+                    # What a global block's gradient needs takes a gigabyte: of one block at a time.
+                    x = checkpoint(block, x, scratch, use_reentrant=False, preserve_rng_state=False)
+                else:
+                    x = block(x, scratch)
             maps.append(x.t().unflatten(1, self.pos_embed.shape[1:3]))
         return self.neck(torch.stack(maps))
 

@@ -31,7 +31,8 @@ class RandomPositions(nn.Module):
 
     def forward(self, xy: Tensor) -> Tensor:
         """Encode positions (..., 2) between 0 and 1, shape (..., dim), float32."""
-        angles = 2 * math.pi * ((2 * xy.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
+        with torch.autocast(xy.device.type, enabled=False):  # in training, too
+            angles = 2 * math.pi * ((2 * xy.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 

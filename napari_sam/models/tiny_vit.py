@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.checkpoint import checkpoint
 
 from napari_sam.models.layers import LayerNorm2d
 
@@ -100,9 +101,13 @@ def _in_strips(
     stride : int
         Rows of ``x`` per row of the result.
     """
+    if torch.is_grad_enabled():
+        # For gradients the wide activations are computed again, one function after the other.
+        again: Tensor = checkpoint(function, x, use_reentrant=False, preserve_rng_state=False)
+        return again
     rows = max(1, _STRIP_ELEMENTS // (x.shape[0] * x.shape[3] * width * stride))
     height = x.shape[2] // stride
-    if rows >= height or torch.is_grad_enabled() or x.device.type != "cpu":
+    if rows >= height or x.device.type != "cpu":
         return function(x)
     strips = []
     for top in range(0, height, rows):

@@ -1,26 +1,28 @@
-"""Augmentation for microscopy: orientation, contrast, inversion, colour, noise, focus."""
+"""Augmentation for microscopy: orientation, contrast, inversion, illumination, channels, noise, focus."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
-
-if TYPE_CHECKING:
-    import numpy as np
 
 __all__ = ["augment"]
 
 
 def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Vary one normalised window.
+    """Vary one normalised window; how large its objects are is for the crop to vary.
 
     Parameters
     ----------
     pixels : Tensor, shape (3, H, W), float32, from about -1 to 1
     labels : Tensor, shape (H, W)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    pixels, labels : Tensor
+        Turned by the same multiple of 90 degrees, which may exchange H and W; pixels between -2 and 2.
     """
     turns = int(rng.integers(4))
     pixels, labels = pixels.rot90(turns, (1, 2)), labels.rot90(turns, (0, 1))
@@ -36,6 +38,10 @@ def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[T
         x = x * gain + torch.from_numpy(rng.uniform(-0.2, 0.2, (3, 1, 1))).float()
     if rng.random() < 0.15:
         x = x.mean(0, keepdim=True).expand(3, -1, -1)
+    elif rng.random() < 0.08:
+        x = x[torch.from_numpy(rng.permutation(3))]  # which stain is in which channel is a convention
+    if rng.random() < 0.1:
+        x = x + _slope(x.shape[1], x.shape[2], rng)
     if rng.random() < 0.12:
         x = -x
     if rng.random() < 0.2:
@@ -45,3 +51,10 @@ def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[T
         noise = torch.from_numpy(rng.standard_normal((channels, *x.shape[1:]), dtype="float32"))
         x = x + noise * float(rng.uniform(0.02, 0.2))
     return x.clamp(-2, 2).contiguous(), labels.contiguous()
+
+
+def _slope(height: int, width: int, rng: np.random.Generator) -> Tensor:
+    """Light that falls in from one side, shape (H, W)."""
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.5)
+    y, x = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+    return (y * float(np.sin(angle)) + x * float(np.cos(angle))) * float(strength)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LabelledImage", "crop_at", "dense_target", "load_index", "pick_objects", "random_crop"]
+__all__ = ["LabelledImage", "crop_at", "dense_target", "load_index", "pick_objects", "random_crop", "unit"]
 
 _VOLUME_STEP = 4
 """Neighbouring planes of a volume are nearly equal: every fourth is kept."""
@@ -40,22 +40,30 @@ class LabelledImage:
 
     Attributes
     ----------
-    pixels : array, shape (H, W, C), uint8
-        One or three channels.
+    pixels : array, shape (H, W, C), uint8 or float32
+        One or three channels; floats are between 0 and 1.
     labels : sequence of arrays, shape (H, W), int32
         Alternative readings of the same plane (an axon, or the axon with its myelin); one is drawn each time.
     group : str
         What sampling is balanced over: the data set and the modality.
+    partial : bool
+        Whether objects may lack a label, so that background proves nothing.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | NDArray[np.float32]
     labels: Sequence[NDArray[np.int32]]
     group: str
+    partial: bool = False
     limits: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        plane = torch.from_numpy(self.pixels).permute(2, 0, 1).float() / 255
-        object.__setattr__(self, "limits", percentile_limits(plane))
+        object.__setattr__(self, "limits", percentile_limits(unit(self.pixels)))
+
+
+def unit(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+    """Pixels (H, W, C) of a :class:`LabelledImage` as a tensor (C, H, W), float32 between 0 and 1."""
+    plane = torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)
+    return plane / 255 if plane.dtype == torch.uint8 else plane.float()
 
 
 def load_index(folder: Path, split: str = "train") -> list[LabelledImage]:
@@ -141,7 +149,7 @@ def crop_at(
     start = np.round(np.clip(corner, 0, np.maximum(size - side, 0))).astype(int)
     stop = np.minimum(start + side, size)
     region = (slice(start[0], stop[0]), slice(start[1], stop[1]))
-    pixels = torch.from_numpy(np.ascontiguousarray(item.pixels[region])).permute(2, 0, 1).float()[None] / 255
+    pixels = unit(item.pixels[region])[None]
     ids = torch.from_numpy(np.ascontiguousarray(labels[region])).float()[None, None]
     out = [max(1, min(WINDOW, round(n * scale))) for n in (stop - start).tolist()]
     pixels = F.interpolate(pixels, out, mode="bilinear", antialias=scale < 1, align_corners=False)
@@ -152,14 +160,16 @@ def crop_at(
     return pixels, F.pad(ids[0, 0].long(), padding)
 
 
-def pick_objects(labels: Tensor, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Ids of at most ``most`` random objects of a window that are large enough to learn from."""
+def pick_objects(
+    labels: Tensor, most: int, rng: np.random.Generator, least: int = _MIN_AREA
+) -> NDArray[np.int64]:
+    """Ids of at most ``most`` random objects of a window that have at least ``least`` pixels."""
     ids, counts = np.unique(labels.numpy(), return_counts=True)
-    ids = ids[(ids > 0) & (counts >= _MIN_AREA)]
+    ids = ids[(ids > 0) & (counts >= least)]
     return rng.permutation(ids)[:most]
 
 
-def dense_target(labels: Tensor, group: str) -> Tensor:
+def dense_target(labels: Tensor, group: str, *, partial: bool = False) -> Tensor:
     """What the encoder should say of every pixel of a window, at half its resolution, shape (6, 128, 128).
 
     Foreground, boundary, the way (x, y) to the object's centroid in units of ``CENTRE_UNIT`` pixels, whether
@@ -169,6 +179,7 @@ def dense_target(labels: Tensor, group: str) -> Tensor:
     ----------
     labels : Tensor, shape (256, 256), int64
     group : str
+    partial : bool
         See :class:`LabelledImage`.
     """
     ids = labels.float()[None, None]
@@ -184,6 +195,7 @@ def dense_target(labels: Tensor, group: str) -> Tensor:
     centre_x = np.bincount(inverse.ravel(), columns.ravel()) / area
     radius = np.sqrt(area * 4 / np.pi) / CENTRE_UNIT
     ways = np.stack([centre_x[inverse] - columns, centre_y[inverse] - rows]) / CENTRE_UNIT * foreground
-    known = foreground if group.partition("/")[0] in _PARTIAL else np.ones_like(foreground)
+    partial = partial or group.partition("/")[0] in _PARTIAL
+    known = foreground if partial else np.ones_like(foreground)
     planes = [foreground, boundary.numpy(), *ways, known, foreground / (radius[inverse] + 0.1)]
     return torch.from_numpy(np.stack(planes).astype(np.float32))

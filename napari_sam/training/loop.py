@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -21,25 +20,24 @@ from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.training.augment import augment
 from napari_sam.training.data import LabelledImage, dense_target, pick_objects, random_crop
 from napari_sam.training.losses import dense_loss, iou, prompt_loss
-from napari_sam.training.prompts import correct, drop_some, first_prompts
+from napari_sam.training.precision import reduced_precision
+from napari_sam.training.rounds import follow_prompts
 from napari_sam.training.synthetic import synthetic_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Settings", "Windows", "train"]
+    from napari_sam.training.prompts import SimulatedPrompts
 
+__all__ = ["DENSE_WEIGHT", "Settings", "Windows", "train"]
 
-_ROUNDS = (1, 2, 3, 5)
-_ROUND_SHARES = (0.35, 0.3, 0.2, 0.15)
-"""How many rounds of prompts an object gets, and how often."""
-_MASK_ONLY_SHARE = 0.1
-"""How many objects lose all prompts but the mask, in rounds that have one."""
 _NORM_BATCHES = 40
 """Batches from which normalisation statistics are computed."""
-_DENSE_WEIGHT = 4.0
+DENSE_WEIGHT = 4.0
 """Of the dense head's loss beside that of the prompts, which is noisier."""
+_STRIDE = 2
+"""Pixels per cell of the logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +263,7 @@ def _step(
 
 
 def _encode(model: Nano, pixels: Tensor) -> NanoFeatures:
-    with torch.autocast(pixels.device.type, torch.bfloat16):
+    with reduced_precision(pixels.device):
         features: NanoFeatures = model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
         return features
 
@@ -278,17 +276,10 @@ def _encoder_alone(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
 
 
 def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
-    """Prompt the objects of a batch, and correct some times; the loss and the mean IoU of each round.
-
-    Only the first and the last round count in the loss: gradients through all would cost too much.
-    """
+    """Prompt the objects of a batch, and correct some times; the loss and the mean IoU of each round."""
     pixels, masks, counts, dense = batch
-    owner = torch.repeat_interleave(torch.arange(len(pixels)), counts).to(pixels.device)
-    present = torch.arange(masks.shape[1])[None] < counts[:, None].cpu()
-    truth = masks[present.to(masks.device)]
-    target = F.avg_pool2d(truth[:, None].float(), 2)[:, 0]
-    rounds = _ROUNDS[int(torch.multinomial(torch.tensor(_ROUND_SHARES), 1))]
-    learning = torch.is_grad_enabled()
+    owner = torch.repeat_interleave(torch.arange(len(pixels), device=counts.device), counts)
+    truth = masks[torch.arange(masks.shape[1], device=counts.device)[None] < counts[:, None]]
     features = _encode(model, pixels)
     owned = NanoFeatures(
         features.embedding[owner],
@@ -296,26 +287,16 @@ def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
         features.skip2[owner],
         features.dense.detach()[owner],
     )
-    prompts = first_prompts(truth)
-    feed_back = torch.rand(()) < 0.5
-    logits: Tensor | None = None
-    loss = _DENSE_WEIGHT * dense_loss(features.dense, dense)
-    quality: list[float] = []
-    for index in range(rounds):
-        counted = index in (0, rounds - 1)
-        with torch.set_grad_enabled(learning and counted), torch.autocast(pixels.device.type, torch.bfloat16):
-            found, scores = model.decode_windows(owned, prompts.points, prompts.labels, prompts.boxes, logits)
-        if counted:
-            loss = loss + prompt_loss(found, scores, target)
-        single = found[:, 0].detach()
-        quality.append(float(iou(found[:, :1].detach(), target).mean()))
-        if index + 1 < rounds:
-            fine = F.interpolate(single[:, None], scale_factor=2.0, mode="bilinear")[:, 0] > 0
-            prompts = correct(prompts, fine, truth)
-            logits = single[:, None] if feed_back else None
-            if feed_back:
-                prompts = drop_some(prompts, _MASK_ONLY_SHARE)
-    return loss, quality
+
+    def decode(prompts: SimulatedPrompts, logits: Tensor | None) -> tuple[Tensor, Tensor]:
+        with reduced_precision(pixels.device):
+            return model.decode_windows(owned, prompts.points, prompts.labels, prompts.boxes, logits)
+
+    def criterion(found: Tensor, scores: Tensor, target: Tensor, _: SimulatedPrompts) -> Tensor:
+        return prompt_loss(found, scores, target)
+
+    loss, quality = follow_prompts(decode, criterion, truth, _STRIDE)
+    return loss + DENSE_WEIGHT * dense_loss(features.dense, dense), quality
 
 
 @torch.no_grad()

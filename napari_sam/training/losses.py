@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["dense_loss", "iou", "mask_losses", "prompt_loss"]
+__all__ = ["dense_loss", "iou", "mask_losses", "prompt_loss", "sam_losses", "sam_prompt_loss"]
 
 _DICE_WEIGHT = 1.0
 _SCORE_WEIGHT = 1.0
 _OTHERS_WEIGHT = 0.05
 """Share of the mean over candidates beside the best one: keeps unused candidates alive."""
+_FOCAL_WEIGHT = 20.0
+_FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
+"""Of the focal loss, as in its own paper (Lin et al. 2017); that of SAM names none."""
 
 
 def mask_losses(logits: Tensor, target: Tensor) -> Tensor:
@@ -85,3 +88,45 @@ def prompt_loss(logits: Tensor, scores: Tensor, target: Tensor) -> Tensor:
         + _OTHERS_WEIGHT * three.mean()
         + _SCORE_WEIGHT * F.mse_loss(scores, actual)
     )
+
+
+def sam_losses(logits: Tensor, target: Tensor) -> Tensor:
+    """Focal loss and dice loss as 20 to 1 (Kirillov et al. 2023, appendix A, "Losses"), shape (B, C).
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, C, H, W)
+    target : Tensor, shape (B, H, W), between 0 and 1
+    """
+    target = target[:, None].expand_as(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = logits.sigmoid()
+    wrong = probability * (1 - target) + (1 - probability) * target
+    weight = _FOCAL_ALPHA * target + (1 - _FOCAL_ALPHA) * (1 - target)
+    focal = (weight * wrong**_FOCAL_GAMMA * entropy).mean((-1, -2))
+    overlap = (probability * target).sum((-1, -2))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((-1, -2)) + target.sum((-1, -2)) + 1)
+    return _FOCAL_WEIGHT * focal + dice
+
+
+def sam_prompt_loss(logits: Tensor, scores: Tensor, target: Tensor, ambiguous: Tensor) -> Tensor:
+    """The loss of one round of prompts for SAM (Kirillov et al. 2023, appendix A).
+
+    A single point is ambiguous: of the three candidates only the best one is pulled. For other prompts
+    only the single mask counts. Predicted IoUs, of all three candidates or of the single mask, are pulled
+    towards the IoUs with the truth by the mean squared error.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, 4, H, W)
+    scores : Tensor, shape (B, 4)
+    target : Tensor, shape (B, H, W)
+    ambiguous : Tensor, shape (B,), bool
+    """
+    losses = sam_losses(logits, target)
+    with torch.no_grad():
+        actual = iou(logits, target)
+    errors = (scores - actual) ** 2
+    masks = torch.where(ambiguous, losses[:, 1:].amin(1), losses[:, 0])
+    quality = torch.where(ambiguous, errors[:, 1:].mean(1), errors[:, 0])
+    return (masks + quality).mean()

@@ -69,19 +69,32 @@ def tight_boxes(masks: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], dim=-1).float()
 
 
-def first_prompts(masks: Tensor, generator: torch.Generator | None = None) -> SimulatedPrompts:
-    """A point, a jittered box, or both, for each of the masks, shape (B, H, W)."""
-    count = len(masks)
-    kind = torch.rand(count, generator=generator)
+def first_prompts(
+    masks: Tensor, generator: torch.Generator | None = None, *, jitter: float = 0.05, most: float = 10.0
+) -> SimulatedPrompts:
+    """A point, a jittered box, or both, for each of the masks.
+
+    Parameters
+    ----------
+    masks : Tensor, shape (B, H, W), bool
+    generator : torch.Generator, optional
+        On the device of the masks.
+    jitter : float
+        Standard deviation of a box's edges as a share of its sides; 0.1 in the SAM paper.
+    most : float
+        Farthest that an edge is moved, in pixels; 20 of 1024 in the SAM paper.
+    """
+    count, device = len(masks), masks.device
+    kind = torch.rand(count, generator=generator, device=device)
     has_box = kind < 0.45
     has_point = (kind > 0.45) | (kind < 0.1)
     deep = sample_points(masks, 4.0, generator)
     anywhere = sample_points(masks, 0.0, generator)
-    points = torch.where(torch.rand(count, 1, generator=generator) < 0.6, deep, anywhere)
+    points = torch.where(torch.rand(count, 1, generator=generator, device=device) < 0.6, deep, anywhere)
     boxes = tight_boxes(masks)
     side = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    noise = torch.randn(count, 4, generator=generator).clamp(-2, 2)
-    boxes = boxes + (noise * side * 0.05).clamp(-10, 10)
+    noise = torch.randn(count, 4, generator=generator, device=device).clamp(-2, 2)
+    boxes = boxes + (noise * side * jitter).clamp(-most, most)
     boxes[~has_box] = torch.nan
     labels = torch.where(has_point, 1, -1)[:, None]
     return SimulatedPrompts(points[:, None], labels, boxes)
@@ -99,7 +112,7 @@ def correct(
     errors = predicted != masks
     at = sample_points(errors, 2.0, generator)
     x, y = at.long().unbind(-1)
-    inside = masks[torch.arange(len(masks)), y, x].long()
+    inside = masks[torch.arange(len(masks), device=x.device), y, x].long()
     label = torch.where(errors.flatten(1).any(1), inside, -1)
     return SimulatedPrompts(
         torch.cat([prompts.points, at[:, None]], dim=1),
@@ -112,7 +125,8 @@ def drop_some(
     prompts: SimulatedPrompts, share: float, generator: torch.Generator | None = None
 ) -> SimulatedPrompts:
     """Take all points and the box from a random share of the objects: a mask prompt is left to them."""
-    dropped = torch.rand(len(prompts.points), generator=generator) < share
+    points = prompts.points
+    dropped = torch.rand(len(points), generator=generator, device=points.device) < share
     return SimulatedPrompts(
         prompts.points,
         prompts.labels.masked_fill(dropped[:, None], -1),

@@ -1,0 +1,494 @@
+"""Training a model of the zoo on a user's own images and labels."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_sam.errors import DeviceError, ImageError, ModelError
+from napari_sam.inference.abandon import Abandoned, abandonable
+from napari_sam.models.base import PromptableModel
+from napari_sam.models.checkpoint import save_state
+from napari_sam.models.device import pick_device
+from napari_sam.models.nano import Nano
+from napari_sam.models.registry import read_model
+from napari_sam.models.sam import Sam
+from napari_sam.models.sam2 import Sam2
+from napari_sam.training.batches import Batches
+from napari_sam.training.lora import merged_state
+from napari_sam.training.rounds import follow_prompts
+from napari_sam.training.run_file import Measured, RunState, forget, read_run, run_path, write_run
+from napari_sam.training.sources import Images, Shelf, Source, hold_out, pair
+from napari_sam.training.trainee import PARTS, AnyTrainee, Part
+from napari_sam.training.trainee_nano import NanoTrainee
+from napari_sam.training.trainee_sam import Sam2Trainee, SamTrainee
+from napari_sam.training.validation import Quality, Validation
+
+__all__ = ["FitResult", "Progress", "fit"]
+
+_MINUTES = 30.0
+_MEASUREMENTS = 10
+"""How often a run is measured, but for the first time."""
+_RATHER_TRAIN = 4
+"""Times as long as measuring takes is trained in between, at least: short runs are measured less often."""
+_MEASURE_SECONDS = 300.0
+"""It is measured after so long at the latest, unless measuring takes more than a tenth of that."""
+_SAVE_SECONDS = 120.0
+_WARM_UP = 60
+_WEIGHT_DECAY = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes
+    ----------
+    doing : {"measuring", "training"}
+    share : float
+        Of the run that is done, from 0 to 1.
+    step : int
+    seconds : float
+        Spent on it in all, over interruptions.
+    losses : sequence of (int, float)
+        A step, and the mean loss of a round of prompts since the one before; at most 512, whatever the length
+        of the run.
+    measured : sequence of Measured
+        Steps, seconds and quality on the images for validation; the first one is the model as it was.
+    """
+
+    doing: str
+    share: float
+    step: int
+    seconds: float
+    losses: Sequence[tuple[int, float]]
+    measured: Sequence[Measured]
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """What came out of a run.
+
+    Attributes
+    ----------
+    output : Path
+        The weights that were best on the images for validation.
+    step, seconds : int, float
+        How many steps, and how long, in all.
+    before, best : Measured
+        The quality of the model as it was, and of the one in `output`.
+    measured : list of Measured
+    losses : list of (int, float)
+    stopped : bool
+        Whether it was stopped before its end; then it can go on.
+    """
+
+    output: Path
+    step: int
+    seconds: float
+    before: Measured
+    best: Measured
+    measured: list[Measured]
+    losses: list[tuple[int, float]]
+    stopped: bool
+
+
+def fit(
+    model: str | os.PathLike[str] | PromptableModel,
+    images: Images | Sequence[Source],
+    labels: Images | None = None,
+    *,
+    output: str | os.PathLike[str],
+    val: float | tuple[Images, Images] | Sequence[Source] = 0.2,
+    part: Part = "all",
+    minutes: float | None = None,
+    steps: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    partial: bool = False,
+    learning_rate: float | None = None,
+    windows: int | None = None,
+    objects: int | None = None,
+    rank: int = 8,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> FitResult:
+    """Train a model on one's own images, as SAM was trained: with simulated prompts and corrections.
+
+    The weights that are best on the images for validation are written to `output` each time they get better,
+    beginning with the model as it is, so that there is a model to use whenever the run ends; it loads
+    wherever the name of a model does. What the run needs to go on is kept beside it, in a file with the
+    suffix ``.run``, which is deleted when the run is done.
+
+    Memory, beyond the network with its gradients: at most 1 GiB of images that were read, at most 1 GiB of
+    embeddings in float16 if only the decoder of SAM or SAM 2 is trained (each image is then encoded a few
+    times in all), and what `windows` and `objects` take. What the gradients of an encoder need is computed
+    again, block by block, and not kept.
+
+    Parameters
+    ----------
+    model : str, path or PromptableModel
+        A name of :func:`~napari_sam.models.available_models`, a checkpoint, or a model that was loaded: that
+        one stays as it is.
+    images : path, array, or sequence of paths and arrays
+        A folder, or images; planes of stacks are used one by one. Or what
+        :func:`~napari_sam.training.sources.from_index` gives, without labels.
+    labels : the same
+        A folder with files of the same names, or labels of each image: 1, 2, ... on the objects, 0 elsewhere.
+    output : path
+        The weights to write, ``.safetensors``.
+    val : float, pair of images and labels, or sequence of Source
+        Images to measure on, or the share of the images that is kept for that: of several files some, of one
+        stack its last planes, of one plane an end.
+    part : {"all", "decoder", "lora"}
+        Every weight; all but the image encoder; or all but the image encoder, whose attentions are given
+        low-rank corrections (Hu et al. 2021), which are added to its weights in `output`.
+    minutes, steps : float, int, optional
+        How long to train in all, interruptions not counted; what comes first ends it. 30 minutes if none is
+        given.
+    resume : bool, default False
+        Go on with the run that was interrupted, if there is one.
+    overwrite : bool, default False
+        Replace an existing `output`, and forget an interrupted run.
+    partial : bool, default False
+        Objects may lack a label: background then teaches nothing but where a prompted object ends.
+    learning_rate : float, optional
+        Of AdamW, after a warm-up; it falls as a cosine. What suits the model and the part if not given.
+    windows, objects : int, optional
+        Parts of images in a step, and most objects of each. What suits the model if not given.
+    rank : int, default 8
+        Of the corrections.
+    seed : int, default 0
+    device : str or torch.device, default "auto"
+    progress : callable, optional
+        Called with a :class:`Progress` after each step, and before and after each measurement.
+    stop : threading.Event, optional
+        Set it to end the run: the step it is at is given up, and what has been learnt is measured and kept.
+
+    Raises
+    ------
+    ImageError
+        If there are no labels, sizes differ, or there are too few objects.
+    ModelError
+        If the model, the part or the output is not possible, or the interrupted run is another one.
+    DeviceError
+        If the device is not there or has too little memory.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from napari_sam.training.synthetic import synthetic_sample
+    >>> image, labels = synthetic_sample(np.random.default_rng(1), size=96, kind="nuclei")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = fit("nano", image, labels, output=f"{folder}/my_nano.safetensors", part="decoder",
+    ...                  steps=1, windows=1, objects=1, val=0.5, device="cpu")
+    >>> result.step, result.stopped, len(result.measured)
+    (1, False, 2)
+    """
+    path = _checked_output(Path(output).expanduser(), resume=resume, overwrite=overwrite)
+    if part not in PARTS:
+        raise ModelError(f"There is no part {part!r} to train: choose one of {', '.join(PARTS)}.")
+    limits = _Limits(minutes, steps)
+    shelf = Shelf(partial=partial)
+    train, held = _split(images, labels, val, seed)
+    validation = Validation(held, shelf)
+    where = pick_device(device)
+    trainee = _trainee(_readable(model), part, rank, seed)
+    trainee.model.to(where)
+    batches = Batches(trainee, train, shelf, windows or trainee.windows, objects or trainee.objects, seed)
+    name = trainee.model.name or type(trainee.model).__name__
+    signature: dict[str, str | int] = {"model": name, "part": part, "rank": rank, "seed": seed}
+    rate = learning_rate or trainee.rates[part]
+    run = _Run(
+        trainee, batches, validation, path, signature, limits, rate, progress, stop or threading.Event()
+    )
+    if resume and run_path(path).is_file():
+        run.take_up()
+    return run.go()
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """How long a run is."""
+
+    minutes: float | None
+    steps: int | None
+
+    def __post_init__(self) -> None:
+        if (self.minutes is not None and not self.minutes > 0) or (self.steps is not None and self.steps < 1):
+            raise ModelError("Training takes some time: give minutes above 0, or at least one step.")
+
+    def share(self, state: RunState) -> float:
+        """How much of it is done."""
+        minutes = _MINUTES if self.minutes is None and self.steps is None else self.minutes
+        by_time = 0.0 if minutes is None else state.seconds / (60 * minutes)
+        by_steps = 0.0 if self.steps is None else state.step / self.steps
+        return min(1.0, max(by_time, by_steps))
+
+
+class _Run:
+    """One run, from where it is to its end."""
+
+    def __init__(
+        self,
+        trainee: AnyTrainee,
+        batches: Batches,
+        validation: Validation,
+        output: Path,
+        signature: dict[str, str | int],
+        limits: _Limits,
+        rate: float,
+        progress: Callable[[Progress], None] | None,
+        stop: threading.Event,
+    ) -> None:
+        self.trainee, self.batches, self.validation = trainee, batches, validation
+        self.output, self.signature, self.limits, self.rate = output, signature, limits, rate
+        self.progress, self.stop = progress, stop
+        learning = [p for p in trainee.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in learning if p.ndim > 1], "weight_decay": _WEIGHT_DECAY},
+                {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=rate,
+        )
+        self.state = RunState()
+        self.clock = time.monotonic()
+        self.saved = 0.0
+
+    def take_up(self) -> None:
+        """Go on with the run that was interrupted."""
+        self.state = read_run(run_path(self.output), self.trainee.model, self.optimizer, self.signature)
+        self.saved = self.state.seconds
+
+    def go(self) -> FitResult:
+        """Train to the end, or until it is stopped."""
+        self.clock = time.monotonic()
+        if not self.state.measured:
+            self.measure()
+            self.save()  # wherever there is an output there is a run, however it ends
+        while self.share < 1 and not self.stop.is_set():
+            try:
+                with abandonable(self.trainee.model, self.stop):
+                    self.step()
+            except Abandoned:
+                break
+            except (RuntimeError, MemoryError) as error:
+                raise _explained(error, self.trainee.model.device) from error
+            self.tick()
+            self.report("training")
+            if self.due():
+                self.measure()
+                self.save()
+            elif self.state.seconds - self.saved > _SAVE_SECONDS:
+                self.save()
+        # What was learnt since the last measurement is not lost, although it was stopped.
+        if self.state.measured[-1].step != self.state.step:
+            self.measure()
+        stopped = self.share < 1
+        if stopped:
+            self.save()
+        else:
+            forget(run_path(self.output))
+        state = self.state
+        return FitResult(
+            self.output,
+            state.step,
+            state.seconds,
+            state.measured[0],
+            state.best,
+            list(state.measured),
+            list(state.losses),
+            stopped,
+        )
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done."""
+        return self.limits.share(self.state)
+
+    def step(self) -> None:
+        """Learn from one batch."""
+        trainee, state = self.trainee, self.state
+        warm = min(1.0, max((state.step + 1) / _WARM_UP, self.share * _MEASUREMENTS))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * self.share)))
+        batch = self.batches.draw(state.step)
+        owned = tuple(part[batch.owner] for part in batch.features)
+        device = batch.truth.device
+        # A seed of its own for each step: a run that is taken up again prompts as it would have done.
+        generator = torch.Generator(device).manual_seed((int(self.signature["seed"]) << 32) + state.step)
+        loss, quality = follow_prompts(
+            lambda prompts, logits: trainee.decode(owned, prompts, logits),
+            trainee.loss,
+            batch.truth,
+            trainee.stride,
+            generator=generator,
+            jitter=trainee.jitter,
+            most=trainee.most_jitter,
+        )
+        shown = float(loss.detach()) / min(2, len(quality))  # as many rounds count
+        dense = trainee.dense_loss(batch.features, batch.labels, batch.items)
+        if dense is not None:
+            loss = loss + dense
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        self.optimizer.step()
+        state.step += 1
+        state.add_loss(shown)
+
+    def due(self) -> bool:
+        """Whether to measure after this step."""
+        since = self.state.seconds - self.state.measured[-1].seconds
+        if int(self.share * _MEASUREMENTS) > self.measured_tenth:
+            return self.share == 1 or since > _RATHER_TRAIN * self.measuring
+        return since > max(_MEASURE_SECONDS, _MEASUREMENTS * self.measuring)
+
+    measured_tenth = 0
+    measuring = 0.0
+    """Seconds that the last measurement took."""
+
+    def measure(self) -> None:
+        """Measure what has been learnt; write it if it is the best so far."""
+        self.report("measuring")
+        begun = time.monotonic()
+        quality = self.validation.measure(self.trainee)
+        assert quality is not None
+        self.measuring = time.monotonic() - begun
+        self.measured_tenth = int(self.share * _MEASUREMENTS)
+        self.tick()
+        self.state.measured.append(Measured(self.state.step, self.state.seconds, quality))
+        if self.state.best is self.state.measured[-1]:
+            self.write()
+        self.report("training")
+
+    def write(self) -> None:
+        """Write the weights as they are."""
+        trainee = self.trainee
+        quality: Quality = self.state.measured[-1].quality
+        metadata = {
+            "napari-sam.family": trainee.family,
+            "napari-sam.base": str(self.signature["model"]),
+            "napari-sam.part": str(self.signature["part"]),
+            "napari-sam.steps": str(self.state.step),
+            "napari-sam.val_point_iou": f"{quality.point:.4f}",
+            "napari-sam.val_box_iou": f"{quality.box:.4f}",
+        }
+        state = merged_state(trainee.model)
+        save_state(trainee.model, self.output, half=trainee.half, metadata=metadata, state=state)
+
+    def save(self) -> None:
+        """Write what the run needs to go on."""
+        self.saved = self.state.seconds
+        write_run(run_path(self.output), self.state, self.trainee.model, self.optimizer, self.signature)
+
+    def tick(self) -> None:
+        """Count the time that has passed."""
+        now = time.monotonic()
+        self.state.seconds += now - self.clock
+        self.clock = now
+
+    def report(self, doing: str) -> None:
+        """Tell how far it is."""
+        if self.progress is not None:
+            state = self.state
+            self.progress(
+                Progress(
+                    doing, self.share, state.step, state.seconds, tuple(state.losses), tuple(state.measured)
+                )
+            )
+
+
+def _split(
+    images: Images | Sequence[Source],
+    labels: Images | None,
+    val: float | tuple[Images, Images] | Sequence[Source],
+    seed: int,
+) -> tuple[list[Source], list[Source]]:
+    """Sources to train on, and to measure on."""
+    sources = _sources(images, labels)
+    if isinstance(val, (int, float)):
+        if not 0 < val < 1:
+            raise ImageError(f"The share for validation is between 0 and 1, not {val:g}.")
+        return hold_out(sources, val, seed)
+    if isinstance(val, tuple) and len(val) == 2 and not isinstance(val[0], Source):
+        return sources, pair(val[0], val[1])
+    return sources, _sources(val, None)
+
+
+def _sources(images: Any, labels: Images | None) -> list[Source]:
+    if isinstance(images, Sequence) and not isinstance(images, str):
+        found = [one for one in images if isinstance(one, Source)]
+        if found and len(found) == len(images):
+            return found
+    if labels is None:
+        raise ImageError("Training needs labels of the images: give them after the images.")
+    return pair(images, labels)
+
+
+def _checked_output(path: Path, *, resume: bool, overwrite: bool) -> Path:
+    if path.suffix.lower() != ".safetensors":
+        raise ModelError(
+            f"{path.name} does not end in .safetensors, which is what is written: give it that end."
+        )
+    if not path.parent.is_dir():
+        raise ModelError(f"The folder {path.parent} does not exist: make it first.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ModelError(f"{path} cannot be written: choose another folder or name.")
+    interrupted = run_path(path).exists()
+    if overwrite:
+        if not resume:
+            forget(run_path(path))
+    elif interrupted and not resume:
+        raise ModelError(
+            f"There is an interrupted run beside {path}: go on with it (resume), or replace it (overwrite)."
+        )
+    elif path.exists() and not interrupted:
+        raise ModelError(f"{path} exists: choose another name, or replace it (overwrite).")
+    return path
+
+
+def _readable(model: str | os.PathLike[str] | PromptableModel) -> PromptableModel:
+    """A model of our own, with all its parameters."""
+    if not isinstance(model, PromptableModel):
+        return read_model(model)
+    if model.source is not None:
+        again = read_model(model.source)
+        again.name = model.name
+        return again
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError("This model was made ready for inference: give its name or its file instead.")
+    return copy.deepcopy(model)
+
+
+def _trainee(model: PromptableModel, part: Part, rank: int, seed: int) -> AnyTrainee:
+    if isinstance(model, Nano):
+        return NanoTrainee(model, part, rank, seed)
+    if isinstance(model, Sam):
+        return SamTrainee(model, part, rank, seed)
+    if isinstance(model, Sam2):
+        return Sam2Trainee(model, part, rank, seed)
+    raise ModelError(f"{type(model).__name__} cannot be trained: choose nano, or a model of SAM or SAM 2.")
+
+
+def _explained(error: Exception, device: torch.device) -> Exception:
+    """What to say if memory was short; else the error itself."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "memory" in str(error).lower():
+        return DeviceError(
+            f"There is not enough memory on {device} for this: train with fewer objects or windows, or the "
+            "decoder only."
+        )
+    return error

@@ -1,0 +1,85 @@
+"""Simulated users: prompts for some objects, answers, corrections; what they teach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_sam.training.losses import iou
+from napari_sam.training.prompts import SimulatedPrompts, correct, drop_some, first_prompts
+
+__all__ = ["Criterion", "Decode", "follow_prompts"]
+
+Decode = Callable[[SimulatedPrompts, Tensor | None], tuple[Tensor, Tensor]]
+"""From prompts of B objects and the logits (B, 1, h, w) of the round before, if these are fed back, to logits
+(B, 4, h, w) and predicted IoUs (B, 4)."""
+Criterion = Callable[[Tensor, Tensor, Tensor, SimulatedPrompts], Tensor]
+"""From logits, predicted IoUs, target (B, h, w) and prompts to a loss."""
+
+_ROUNDS = (1, 2, 3, 5)
+_ROUND_SHARES = (0.35, 0.3, 0.2, 0.15)
+"""How many rounds of prompts an object gets, and how often."""
+_MASK_ONLY_SHARE = 0.1
+"""How many objects lose all prompts but the mask, in rounds that have one."""
+
+
+def follow_prompts(
+    decode: Decode,
+    criterion: Criterion,
+    truth: Tensor,
+    stride: int,
+    *,
+    generator: torch.Generator | None = None,
+    jitter: float = 0.05,
+    most: float = 10.0,
+) -> tuple[Tensor, list[float]]:
+    """Prompt objects, and correct some times (Kirillov et al. 2023, appendix A, "Training algorithm").
+
+    Only the first and the last round count in the loss: gradients through all would cost too much. Whether
+    logits are fed back is drawn for all objects together.
+
+    Parameters
+    ----------
+    decode, criterion : callable
+    truth : Tensor, shape (B, H, W), bool
+    stride : int
+        Pixels per cell of the logits, along each side.
+    generator : torch.Generator, optional
+        On the device of ``truth``.
+    jitter, most : float
+        Of boxes; see :func:`~napari_sam.training.prompts.first_prompts`.
+
+    Returns
+    -------
+    loss : Tensor
+    quality : list of float
+        The mean IoU after each round.
+    """
+    device = truth.device
+    target = F.avg_pool2d(truth[:, None].float(), stride)[:, 0]
+    shares = torch.tensor(_ROUND_SHARES, device=device)
+    rounds = _ROUNDS[int(torch.multinomial(shares, 1, generator=generator))]
+    feed_back = bool(torch.rand((), generator=generator, device=device) < 0.5)
+    learning = torch.is_grad_enabled()
+    prompts = first_prompts(truth, generator, jitter=jitter, most=most)
+    logits: Tensor | None = None
+    loss = torch.zeros((), device=device)
+    quality: list[float] = []
+    for index in range(rounds):
+        counted = index in (0, rounds - 1)
+        with torch.set_grad_enabled(learning and counted):
+            found, scores = decode(prompts, logits)
+            if counted:
+                loss = loss + criterion(found, scores, target, prompts)
+        single = found[:, :1].detach()
+        quality.append(float(iou(single, target).mean()))
+        if index + 1 < rounds:
+            fine = F.interpolate(single, scale_factor=float(stride), mode="bilinear")[:, 0] > 0
+            prompts = correct(prompts, fine, truth, generator)
+            logits = single if feed_back else None
+            if feed_back:
+                prompts = drop_some(prompts, _MASK_ONLY_SHARE, generator)
+    return loss, quality

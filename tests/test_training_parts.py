@@ -1,0 +1,189 @@
+"""What training is made of: images that are paired and split, corrections of low rank, SAM's losses."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from skimage.io import imsave
+
+from napari_sam.errors import ImageError
+from napari_sam.models.checkpoint import load_into
+from napari_sam.models.sam import Sam
+from napari_sam.models.sam_image_encoder import ImageEncoderViT, ViTSize
+from napari_sam.training.augment import augment
+from napari_sam.training.data import unit
+from napari_sam.training.lora import add_low_rank, merged_state
+from napari_sam.training.losses import sam_losses, sam_prompt_loss
+from napari_sam.training.sources import Shelf, from_index, hold_out, pair
+
+
+def squares(count: int = 3, size: int = 60) -> np.ndarray:
+    """Squares of 8 pixels in a row, with ids 10, 20, ..."""
+    labels = np.zeros((20, size), np.uint16)
+    for number in range(count):
+        labels[6:14, 5 + 18 * number : 13 + 18 * number] = 10 * (number + 1)
+    return labels
+
+
+def test_folders_are_paired_by_name(tmp_path: Path) -> None:
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    labels.mkdir()
+    for name, count in (("a", 1), ("b", 2), ("empty", 0)):
+        imsave(images / f"{name}.png", (squares(count) > 0).astype(np.uint8) * 200, check_contrast=False)
+        tifffile.imwrite(labels / f"{name}.tif", squares(count))
+    imsave(images / "without labels.png", np.zeros((20, 60), np.uint8), check_contrast=False)
+    found = pair(images, labels)
+    assert [(source.name, source.objects) for source in found] == [("a", 1), ("b", 2)]
+    item = found[1].read()
+    assert item.pixels.shape == (20, 60, 1)
+    assert np.unique(item.labels[0]).tolist() == [0, 1, 2]
+    with pytest.raises(ImageError, match=r"No image in .* has labels of the same name"):
+        pair(images, tmp_path)
+    with pytest.raises(ImageError, match="There is no folder or file"):
+        pair(tmp_path / "nothing", labels)
+
+
+def test_stacks_colours_and_types() -> None:
+    labels = np.stack([squares(1), squares(0), squares(3)])
+    stack = (labels * 30).astype(np.uint16)
+    planes = pair(stack, labels)
+    assert [(source.name, source.plane) for source in planes] == [
+        ("image 1, plane 0", (0,)),
+        ("image 1, plane 2", (2,)),
+    ]
+    assert float(unit(planes[1].read().pixels).max()) == 1.0
+    colour = np.zeros((20, 60, 3), np.uint8)
+    assert pair([colour], [squares()])[0].read().pixels.shape == (20, 60, 3)
+    # Labels that only say where objects are: each connected part is one.
+    assert pair(squares(), squares() > 0)[0].objects == 3
+    with pytest.raises(ImageError, match="negative ids"):
+        pair(squares(), -squares().astype(int))
+    with pytest.raises(ImageError, match="is not labels"):
+        pair(squares(), 3)  # type: ignore[arg-type]
+
+
+def test_an_index_tells_data_sets_apart(tmp_path: Path) -> None:
+    imsave(tmp_path / "image.png", (squares() > 0).astype(np.uint8) * 200, check_contrast=False)
+    tifffile.imwrite(tmp_path / "labels.tif", squares())
+    with (tmp_path / "index.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dataset", "split", "modality", "image", "labels"])
+        for dataset, split in (("one", "train"), ("two", "train"), ("two", "val")):
+            writer.writerow([dataset, split, "em", "image.png", "labels.tif"])
+    assert [source.group for source in from_index(tmp_path)] == ["one/em", "two/em"]
+    assert len(from_index(tmp_path, "val")) == 1
+    with pytest.raises(ImageError, match="no items of the split 'test'"):
+        from_index(tmp_path, "test")
+    with pytest.raises(ImageError, match=r"no index\.csv"):
+        from_index(tmp_path / "nowhere")
+
+
+def test_what_is_held_out() -> None:
+    many = pair([squares()] * 1 + [squares() + 0 for _ in range(9)], [squares()] * 10)
+    train, val = hold_out(many, 0.2, seed=1)
+    assert (len(train), len(val)) == (8, 2)
+    assert not {source.name for source in train} & {source.name for source in val}
+    assert [s.name for s in hold_out(many, 0.2, seed=1)[1]] == [s.name for s in val]
+    assert [s.name for s in hold_out(many, 0.2, seed=2)[1]] != [s.name for s in val]
+    stack = pair(np.stack([squares()] * 5), np.stack([squares()] * 5))
+    train, val = hold_out(stack, 0.2, seed=0)
+    assert ([s.plane for s in train], [s.plane for s in val]) == ([(0,), (1,), (2,), (3,)], [(4,)])
+
+
+def test_of_one_plane_an_end_is_held_out_without_the_objects_that_are_cut() -> None:
+    (train,), (val,) = hold_out(pair(squares(), squares()), 0.45, seed=0)
+    assert (train.objects, val.objects) == (2, 1)
+    first, last = train.read(), val.read()
+    assert first.pixels.shape[1] + last.pixels.shape[1] == 60
+    assert (last.labels[0][:, :6] == 0).all()  # the second square reaches to here
+
+
+def test_the_shelf_keeps_what_was_used_last() -> None:
+    sources = pair([squares() + 0 for _ in range(3)], [squares()] * 3)
+    nbytes = 20 * 60 * (2 * 4)  # pixels as floats, labels as int32
+    shelf = Shelf(2 * nbytes, partial=True)
+    first = shelf.read(sources[0])
+    assert first.partial
+    assert shelf.read(sources[0]) is first
+    shelf.read(sources[1])
+    shelf.read(sources[0])
+    third = shelf.read(sources[2])
+    assert shelf.read(sources[0]) is first
+    assert shelf.read(sources[2]) is third
+    shelf.read(sources[1])
+    assert shelf.read(sources[0]) is not first
+
+
+def test_corrections_change_nothing_until_they_learn_and_then_merge() -> None:
+    def build() -> Sam:
+        return Sam(ImageEncoderViT(ViTSize(32, 2, 2, (1,)), image_size=128))
+
+    sam = build()
+    state = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
+    pixels = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        before = sam.image_encoder(pixels)
+        assert add_low_rank(sam.image_encoder, rank=3, seed=5) == 4
+        torch.testing.assert_close(sam.image_encoder(pixels), before, rtol=0, atol=0)
+    learning = {name for name, p in sam.image_encoder.named_parameters() if p.requires_grad}
+    assert learning == {
+        f"blocks.{i}.attn.{layer}.parametrizations.weight.0.{side}"
+        for i in (0, 1) for layer in ("qkv", "proj") for side in ("down", "up")
+    }  # fmt: skip
+    sam.image_encoder(pixels).square().mean().backward()
+    for name, parameter in sam.image_encoder.named_parameters():
+        if name in learning:
+            # To begin with one factor is zero, so that only it has a gradient.
+            assert bool(parameter.grad.any()) == name.endswith("up")
+            torch.nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad():
+        corrected = sam.image_encoder(pixels)
+        assert not torch.allclose(corrected, before, atol=1e-2)
+        merged = merged_state(sam)
+        for name, tensor in state.items():
+            assert torch.equal(merged[name], tensor) == (".attn." not in name or not name.endswith("weight"))
+        again = build()
+        load_into(again, merged, "merged")
+        torch.testing.assert_close(again.image_encoder(pixels), corrected, rtol=0, atol=1e-5)
+
+
+def test_the_losses_of_sam_know_good_from_bad() -> None:
+    target = torch.zeros(2, 64, 64)
+    target[0, 10:30, 10:30] = 1
+    target[1, 5:8, 5:8] = 1
+    perfect = ((target * 2 - 1) * 20)[:, None].repeat(1, 4, 1, 1)
+    empty = torch.full_like(perfect, -20.0)
+    assert sam_losses(perfect, target).max() < 0.01
+    assert (sam_losses(empty, target) > 0.9).all()
+    # Focal loss by hand: one pixel of four is wrong, at even odds.
+    logits, truth = torch.tensor([[[[0.0, 40.0], [-40.0, -40.0]]]]), torch.tensor([[[1.0, 1.0], [0, 0]]])
+    dice = 1 - (2 * 1.5 + 1) / (1.5 + 2 + 1)
+    focal = 0.25 * 0.5**2 * np.log(2) / 4
+    assert sam_losses(logits, truth).item() == pytest.approx(20 * focal + dice, rel=1e-5)
+    sure, alone = torch.ones(2, 4), torch.tensor([True, True])
+    assert sam_prompt_loss(perfect, sure, target, alone) < 0.02
+    # For a single point, one good candidate will do; the single mask says nothing.
+    one_good = torch.cat([empty[:, :3], perfect[:, :1]], dim=1)
+    honest = torch.tensor([[0.0, 0.0, 0.0, 1.0]] * 2)
+    assert sam_prompt_loss(one_good, honest, target, alone) < 0.02
+    assert sam_prompt_loss(one_good, honest, target, ~alone) > 0.9
+    assert sam_prompt_loss(one_good, 1 - honest, target, alone) > 0.9
+
+
+def test_augmentation_turns_images_that_are_not_square() -> None:
+    rng = np.random.default_rng(0)
+    pixels, labels = torch.rand(3, 40, 60) * 2 - 1, torch.arange(40 * 60).view(40, 60)
+    shapes = set()
+    for _ in range(30):
+        moved, ids = augment(pixels, labels, rng)
+        assert moved.shape[1:] == ids.shape
+        assert moved.abs().max() <= 2
+        assert torch.equal(ids.flatten().sort().values, labels.flatten())
+        shapes.add(tuple(ids.shape))
+    assert shapes == {(40, 60), (60, 40)}
