@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,26 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
-from skimage.io import imsave
 from torch import Tensor
 
 import napari_sam
 from napari_sam.errors import ImageError
 from napari_sam.evaluation.clicks import Click, centre, iou, largest_component, next_click
-from napari_sam.evaluation.datasets import read_folders, read_index
-from napari_sam.evaluation.interactive import (
-    ImageResult,
-    ObjectResult,
-    evaluate_image,
-    targets,
-)
-from napari_sam.evaluation.report import MEAN, format_table, summarise, write_objects
+from napari_sam.evaluation.interactive import Ask, InteractiveResult, click_through, targets, with_model
+from napari_sam.evaluation.seeded import flood_fill, walk_randomly
 from napari_sam.inference import engine
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
 
 # ------------------------------------------------------------------------------------------------- clicks
 
+Method = Callable[..., Ask]
 regions = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 
@@ -161,13 +151,19 @@ def scene() -> np.ndarray:
     return labels
 
 
+def evaluate_image(
+    model: PromptableModel, image: np.ndarray, labels: np.ndarray, **options: object
+) -> InteractiveResult:
+    return click_through(with_model(model), image, targets(labels), **options)  # type: ignore[arg-type]
+
+
 def test_a_perfect_model(scene: np.ndarray) -> None:
     model = Oracle()
     result = evaluate_image(model, scene, scene.astype(np.int32), clicks=4)
     assert [(o.label, o.area) for o in result.objects] == [(40, 200), (90, 400), (200, 200)]
     assert all(o.box == 1 and o.clicks == (1.0,) * 4 for o in result.objects)
     assert all(o.clicks_to(0.9) == 1 for o in result.objects)
-    # A box; a point, ambiguous; nothing is left to correct; then the single click that is timed.
+    # A box; the single click that is timed; a point, ambiguous; nothing is left to correct.
     assert model.seen == [(0, False, False), (1, False, True), (1, False, True)]
 
 
@@ -176,7 +172,7 @@ def test_a_model_that_finds_nothing(scene: np.ndarray) -> None:
     result = evaluate_image(model, scene, scene.astype(np.int32), clicks=3)
     assert all(o.box == 0 and o.clicks == (0.0,) * 3 for o in result.objects)
     assert all(o.clicks_to(0.85) == 3 for o in result.objects)
-    assert [seen[0] for seen in model.seen] == [0, 1, 2, 3, 1]
+    assert [seen[0] for seen in model.seen] == [0, 1, 1, 2, 3]
 
 
 def test_a_model_that_is_off_by_five_pixels(scene: np.ndarray) -> None:
@@ -201,7 +197,7 @@ def test_logits_are_fed_back_only_if_asked_for(scene: np.ndarray) -> None:
     for feed_back in (False, True):
         model = Empty()
         evaluate_image(model, scene, scene.astype(np.int32), clicks=2, feed_back=feed_back)
-        assert [seen[:2] for seen in model.seen] == [(0, False), (1, False), (2, feed_back), (1, False)]
+        assert [seen[:2] for seen in model.seen] == [(0, False), (1, False), (1, False), (2, feed_back)]
 
 
 def test_objects_at_the_edge_one_pixel_wide_and_none_at_all() -> None:
@@ -218,22 +214,69 @@ def test_objects_at_the_edge_one_pixel_wide_and_none_at_all() -> None:
     assert np.isnan(empty.click_seconds)
 
 
-def test_at_most_so_many_objects_and_the_same_each_time() -> None:
+def test_at_most_so_many_objects_and_the_same_for_the_same_seed() -> None:
     labels = np.repeat(np.arange(50), 4).reshape(10, 20)
-    chosen = [t.label for t in targets(labels, 5)]
-    assert chosen == [t.label for t in targets(labels, 5)]
-    assert len(set(chosen)) == 5
-    assert (chosen[0], chosen[-1]) == (1, 49)
+    chosen = [
+        [t.label for t in targets(labels, 5, seed, name)] for seed, name in ((0, "a"), (1, "a"), (0, "b"))
+    ]
+    assert chosen[0] == [t.label for t in targets(labels, 5, 0, "a")]
+    assert len({tuple(one) for one in chosen}) == 3
+    assert all(one == sorted(set(one)) and len(one) == 5 and 0 not in one for one in chosen)
     assert len(targets(labels, 100)) == 49
 
 
 def test_what_cannot_be_evaluated(scene: np.ndarray) -> None:
-    with pytest.raises(ImageError, match="labels have the shape"):
-        evaluate_image(Oracle(), scene, np.zeros((3, 3), dtype=int))
     with pytest.raises(ImageError, match="array of integers"):
         targets(scene.astype(float))
-    with pytest.raises(ValueError, match="1 to 8 clicks"):
-        evaluate_image(Oracle(), scene, scene.astype(int), clicks=9)
+    with pytest.raises(ValueError, match="1 to 20 clicks"):
+        evaluate_image(Oracle(), scene, scene.astype(int), clicks=21)
+
+
+def test_many_objects_are_clicked_on_in_portions() -> None:
+    labels = np.arange(150).repeat(4).reshape(-1, 20).astype(np.int32)
+    found = evaluate_image(Oracle(), labels.astype(np.uint8), labels, clicks=2)
+    assert [o.label for o in found.objects] == list(range(1, 150))
+    assert all(o.box == 1 and o.clicks == (1.0, 1.0) for o in found.objects)
+
+
+# --------------------------------------------------------------------------------------- classical methods
+
+
+@pytest.mark.parametrize("method", [flood_fill, walk_randomly])
+def test_classical_methods_find_flat_regions_and_follow_clicks(scene: np.ndarray, method: Method) -> None:
+    scene[scene > 0] += 50
+    labels = scene.astype(np.int32)
+    found = click_through(lambda plane: method(plane, sigma=0), scene, targets(labels), clicks=2)
+    assert all(o.box == 1 and o.clicks == (1.0, 1.0) for o in found.objects)
+    labels[labels == 250] = 90  # an object of two pieces
+    pieces, _ = click_through(lambda plane: method(plane, sigma=0), scene, targets(labels), clicks=2).objects
+    assert pieces.clicks == (0.5, 1.0)
+
+
+def test_a_negative_click_takes_away_what_was_flooded(scene: np.ndarray) -> None:
+    ask = flood_fill(np.repeat(scene[..., None], 3, axis=2), sigma=0)
+    size = (60, 100)
+    everything, without = ask(
+        [
+            Prompts.create(size, points=[[60, 30], [0, 0]], labels=[1, 1]),
+            Prompts.create(size, points=[[60, 30], [0, 0], [55, 25]], labels=[1, 1, 0]),
+        ]
+    )
+    assert (everything.mask.area, without.mask.area) == (6000 - 400, 6000 - 800)
+    assert not without.mask.to_array()[30, 60]
+
+
+def test_a_walk_over_a_large_object_is_coarse_and_over_a_flat_image_nothing() -> None:
+    image = np.zeros((400, 500, 3), dtype=np.uint8)
+    image[100:300, 100:400] = 180
+    ask = walk_randomly(image)
+    (boxed,) = ask([Prompts.create((400, 500), box=[99.5, 99.5, 399.5, 299.5])])
+    truth = image[..., 0] > 0
+    assert iou(truth, boxed.mask.to_array()) > 0.95
+    (flat,) = walk_randomly(np.zeros((30, 30, 3), dtype=np.uint8))(
+        [Prompts.create((30, 30), points=[[9, 9]])]
+    )
+    assert flat.mask.area == 5 * 5  # the seed
 
 
 def test_nano_in_batches_gives_the_masks_of_single_clicks() -> None:
@@ -253,144 +296,3 @@ def test_nano_in_batches_gives_the_masks_of_single_clicks() -> None:
         assert together.score == pytest.approx(alone.score, abs=1e-4)
         different = together.mask.to_array() != alone.mask.to_array()
         assert different.mean() < 1e-3
-
-
-# ------------------------------------------------------------------------------------------------ reports
-
-
-def _image(*objects: ObjectResult, encode: float = 1.0) -> ImageResult:
-    return ImageResult(objects, encode, 0.01, 2.0)
-
-
-def test_means_are_over_objects_then_over_data_sets(tmp_path: Path) -> None:
-    a = [_image(ObjectResult(1, 9, 0.5, (0.2, 0.9))), _image(ObjectResult(1, 9, 0.7, (0.4, 0.8)), encode=3.0)]
-    b = [_image(*[ObjectResult(n, 9, 1.0, (0.9, 1.0)) for n in range(1, 5)])]
-    first, second, mean = summarise({"a": a, "b": b, "nothing": [_image()]})
-    assert (first.images, first.objects, first.box, first.noc85) == (2, 2, pytest.approx(0.6), 2.0)
-    assert first.clicks == pytest.approx((0.3, 0.85))
-    assert (first.encode_seconds, first.seconds) == (2.0, 4.0)
-    assert (second.noc85, second.noc90) == (1.0, 1.0)
-    assert (mean.dataset, mean.objects, mean.box) == (MEAN, 6, pytest.approx(0.8))
-    assert mean.clicks == pytest.approx((0.6, 0.925))
-    assert [s.dataset for s in summarise({"a": a})] == ["a"]
-
-    header, rule, *lines = format_table([first, second, mean]).splitlines()
-    assert header.split("|")[4].strip() == "1 point"
-    assert len({len(line) for line in (header, rule, *lines)}) == 1
-    assert [cell.strip() for cell in lines[0].split("|")[1:6]] == ["a", "2", "2", "0.300", "0.600"]
-
-    write_objects(tmp_path / "objects.csv", {"a": list(zip("pq", a, strict=True))})
-    with (tmp_path / "objects.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["image"], row["box"], row["click_2"]) for row in rows] == [
-        ("p", "0.5000", "0.9000"),
-        ("q", "0.7000", "0.8000"),
-    ]
-
-
-# ----------------------------------------------------------------------------------------------- data sets
-
-
-@pytest.fixture
-def folder(tmp_path: Path, scene: np.ndarray) -> Path:
-    """Two planes and a volume of two data sets, with an index."""
-    volume = np.stack([scene * (z % 2) for z in range(7)])
-    imsave(tmp_path / "plane.png", scene, check_contrast=False)
-    imsave(tmp_path / "labels.png", scene.astype(np.uint16), check_contrast=False)
-    imsave(tmp_path / "volume.tif", volume, check_contrast=False)
-    imsave(tmp_path / "volume_labels.tif", volume.astype(np.uint16), check_contrast=False)
-    (tmp_path / "index.csv").write_text(
-        "dataset,id,split,image,labels\n"
-        "flat,one,val,plane.png,labels.png\n"
-        "flat,two,train,plane.png,labels.png\n"
-        "deep,three,val,volume.tif,volume_labels.tif\n"
-    )
-    return tmp_path
-
-
-def test_index(folder: Path, scene: np.ndarray) -> None:
-    samples = list(read_index(folder, "val", plane_step=3))
-    assert [(s.dataset, s.name) for s in samples] == [
-        ("flat", "one"),
-        ("deep", "three/1"),
-        ("deep", "three/4"),
-    ]
-    assert np.array_equal(samples[0].image, scene)
-    assert np.array_equal(samples[1].labels, scene)
-    assert not samples[2].labels.any()
-    assert [s.name for s in read_index(folder, "train")] == ["two"]
-    assert [s.name for s in read_index(folder, "val", ["flat"])] == ["one"]
-
-
-def test_what_an_index_must_have(folder: Path) -> None:
-    with pytest.raises(ImageError, match="no items of the split 'test'"):
-        list(read_index(folder, "test"))
-    with pytest.raises(ImageError, match="no val items of moon"):
-        list(read_index(folder, "val", ["moon"]))
-    with pytest.raises(ImageError, match=r"no index\.csv"):
-        list(read_index(folder / "nowhere", "val"))
-    (folder / "volume.tif").write_text("no image")
-    with pytest.raises(ImageError, match=r"volume\.tif cannot be read"):
-        list(read_index(folder, "val"))
-    (folder / "plane.png").unlink()
-    with pytest.raises(ImageError, match=r"plane\.png cannot be read"):
-        list(read_index(folder, "val"))
-    (folder / "index.csv").write_text("dataset,id,image\n")
-    with pytest.raises(ImageError, match="no column labels, split"):
-        list(read_index(folder, "val"))
-
-
-def test_folders(tmp_path: Path, scene: np.ndarray) -> None:
-    images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir()
-    labels.mkdir()
-    for stem in ("b", "a", "unlabelled"):
-        imsave(images / f"{stem}.png", np.stack([scene] * 3, axis=-1), check_contrast=False)
-    np.save(labels / "a.npy", scene.astype(np.int32))
-    imsave(labels / "b.tif", scene, check_contrast=False)
-    samples = list(read_folders(images, labels))
-    assert [(s.dataset, s.name, s.image.shape) for s in samples] == [
-        ("images", "a", (60, 100, 3)),
-        ("images", "b", (60, 100, 3)),
-    ]
-    np.save(labels / "a.npy", scene.astype(np.int32)[:5])
-    with pytest.raises(ImageError, match="must be the same"):
-        list(read_folders(images, labels))
-    with pytest.raises(ImageError, match="No image in"):
-        list(read_folders(images, tmp_path))
-    with pytest.raises(ImageError, match="There is no folder"):
-        list(read_folders(images, tmp_path / "nowhere"))
-
-
-# -------------------------------------------------------------------------------------------- command line
-
-
-def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "napari_sam.evaluation", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_command_line(folder: Path) -> None:
-    table, objects = folder / "table.json", folder / "objects.csv"
-    done = _run(
-        "--index", folder, "--datasets", "flat", "--clicks", 3, "--threads", 1, "--device", "cpu",
-        "--json", table, "--csv", objects,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "3 clicks" in done.stdout
-    assert "| flat" in done.stdout
-    (summary,) = json.loads(table.read_text())
-    assert (summary["dataset"], summary["images"], summary["objects"]) == ("flat", 1, 3)
-    assert len(summary["clicks"]) == 3
-    assert 0 <= summary["box"] <= 1
-    assert len(objects.read_text().splitlines()) == 4
-
-
-def test_command_line_says_what_is_wrong(folder: Path) -> None:
-    neither = _run("--device", "cpu")
-    assert neither.returncode == 2
-    assert "--index" in neither.stderr
-    missing = _run("--index", folder, "--split", "moon", "--device", "cpu")
-    assert missing.returncode == 2
-    assert missing.stderr.startswith("Error: ")
-    assert "Traceback" not in missing.stderr

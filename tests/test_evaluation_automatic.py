@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from skimage.data import coins
 
-from napari_sam.evaluation.automatic import ALL, summarise_automatic
-from napari_sam.evaluation.datasets import read_index
+from napari_sam.evaluation.automatic import find_everything
 from napari_sam.evaluation.instances import (
     IOU_THRESHOLDS,
     Match,
     average_precision,
     label_iou,
     match_labels,
+    seg_scores,
     segmentation_accuracy,
 )
+from napari_sam.evaluation.scores import Evaluation, ImageResult
 from napari_sam.evaluation.watershed import watershed_baseline
 
 
@@ -129,37 +125,34 @@ def test_the_watershed_finds_coins() -> None:
     assert int((watershed_baseline(dark) > 0).sum()) == pytest.approx(100, abs=10)
 
 
-def test_lines_are_means_of_images_and_of_all_objects() -> None:
-    perfect, none = Match(np.eye(1), np.ones(1)), Match(np.zeros((0, 3)), np.ones(0))
-    lines = summarise_automatic(
-        {("a", "nano"): [(perfect, 1.0), (none, 3.0)], ("b", "nano"): [(perfect, 5.0)]}
-    )
-    assert [(one.group, one.images, one.objects) for one in lines] == [("a", 2, 4), ("b", 1, 1), (ALL, 3, 5)]
-    assert (lines[0].sa50, lines[0].msa, lines[0].seconds) == (0.5, 0.5, 2.0)
-    assert lines[0].ap50 == pytest.approx(26 / 101)
+def test_seg_is_the_iou_with_what_covers_more_than_half() -> None:
+    truth = np.zeros((4, 12), dtype=int)
+    truth[:, 0:2], truth[:, 4:6], truth[:, 8:10] = 1, 2, 3
+    found = np.zeros_like(truth)
+    found[:, 0:3] = 5  # covers all 8 pixels of the first, and 4 more
+    found[:2, 4:6] = 6  # covers exactly half of the second
+    found[:3, 8:10] = 7  # covers 6 of the 8 pixels of the third
+    assert seg_scores(found, truth).tolist() == pytest.approx([8 / 12, 0, 6 / 8])
+    assert seg_scores(truth, truth).tolist() == [1, 1, 1]
+    # One found object over two true ones covers both.
+    assert seg_scores(np.ones_like(truth), truth).tolist() == pytest.approx([8 / 48] * 3)
+    assert seg_scores(found, np.zeros_like(truth)).shape == (0,)
+    with pytest.raises(ValueError, match="cannot be compared"):
+        seg_scores(found, truth[1:])
 
 
-def test_the_command_measures_folders(tmp_path: Path) -> None:
-    image = coins()[150:, :200]
-    (tmp_path / "images").mkdir()
-    (tmp_path / "labels").mkdir()
-    tifffile.imwrite(tmp_path / "images" / "coins.tif", image)
-    tifffile.imwrite(tmp_path / "labels" / "coins.tif", watershed_baseline(image).astype(np.uint16))
-    (tmp_path / "index.csv").write_text(
-        "dataset,id,split,modality,image,labels\nmoney,c,val,photo,images/coins.tif,labels/coins.tif\n"
-    )
-    assert next(read_index(tmp_path, "val")).modality == "photo"
-    table = tmp_path / "table.json"
-    command = [sys.executable, "-m", "napari_sam.evaluation.automatic", "--device", "cpu"]
-    given = ["--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels")]
-    done = subprocess.run(
-        [*command, *given, "--json", str(table)], capture_output=True, text=True, check=True
-    )
-    lines = json.loads(table.read_text())
-    assert [(one["group"], one["method"]) for one in lines] == [("images", "nano"), ("images", "watershed")]
-    assert lines[1]["ap50"] == lines[1]["msa"] == 1
-    assert done.stdout.startswith("| data | method |")
-    wrong = [*command, "--index", str(tmp_path / "images")]
-    failed = subprocess.run(wrong, capture_output=True, text=True, check=False)
-    assert failed.returncode == 2
-    assert "There is no index.csv" in failed.stderr
+def test_mean_accuracy_of_known_overlaps() -> None:
+    # Two of three are found, with IoUs of 0.72 and 0.93; one more is found that is not there.
+    truth = np.zeros((10, 400), dtype=int)
+    truth[:, 0:100], truth[:, 150:250], truth[:, 300:310] = 1, 2, 3
+    found = np.zeros_like(truth)
+    found[:, 0:72], found[:, 150:243], found[:, 350:360] = 1, 2, 3
+    result = find_everything(lambda image: (image, None), found, truth)
+    # 0.5 to 0.7: 2 / (2 + 1 + 1); 0.75 to 0.9: 1 / (1 + 2 + 2); 0.95: none.
+    assert result.accuracy.tolist() == pytest.approx([0.5] * 5 + [0.2] * 4 + [0])
+    assert result.right.sum(axis=1).tolist() == [2] * 5 + [1] * 4 + [0]
+    (line,) = Evaluation([ImageResult("d", "n", "", {}, {"m": result})]).per_dataset()
+    assert line.automatic is not None
+    assert line.automatic.msa == pytest.approx(0.33)
+    assert line.automatic.seg == pytest.approx((0.72 + 0.93) / 3)
+    assert (line.automatic.objects, line.automatic.found) == (3, 3)

@@ -107,4 +107,4 @@ def iou(truth: Bits, predicted: Bits) -> float:
     truth, predicted : ndarray, of one shape, bool
     """
     union = np.count_nonzero(truth | predicted)
-    return np.count_nonzero(truth & predicted) / union if union else 1.0
+    return float(np.count_nonzero(truth & predicted) / union) if union else 1.0

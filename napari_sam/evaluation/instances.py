@@ -15,6 +15,9 @@ __all__ = [
     "average_precision",
     "label_iou",
     "match_labels",
+    "precision_of_hits",
+    "ranked_hits",
+    "seg_scores",
     "segmentation_accuracy",
 ]
 
@@ -68,15 +71,8 @@ def label_iou(
     >>> iou.round(2).tolist(), labels.tolist()
     ([[0.67], [0.0]], [7, 9])
     """
-    if found.shape != truth.shape:
-        raise ValueError(f"Label images of the shapes {found.shape} and {truth.shape} cannot be compared.")
-    ours, row = np.unique(found, return_inverse=True)
-    theirs, column = np.unique(truth, return_inverse=True)
-    size = len(ours), len(theirs)
-    shared = np.bincount(row.ravel() * size[1] + column.ravel(), minlength=size[0] * size[1]).reshape(size)
-    union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
-    iou = shared[ours != 0][:, theirs != 0] / np.maximum(union[ours != 0][:, theirs != 0], 1)
-    return iou, ours[ours != 0].astype(np.int64)
+    iou, _, labels = _overlaps(found, truth)
+    return iou, labels
 
 
 def match_labels(
@@ -115,11 +111,28 @@ def average_precision(matches: Sequence[Match], threshold: float) -> float:
         NaN if there are no true objects.
     """
     total = sum(match.iou.shape[1] for match in matches)
+    right = [ranked_hits(match, threshold) for match in matches]
+    return precision_of_hits(right, [np.sort(match.scores)[::-1] for match in matches], total)
+
+
+def precision_of_hits(
+    right: Sequence[NDArray[np.bool_]], scores: Sequence[NDArray[np.float64]], total: int
+) -> float:
+    """The same, of found objects of which it is known whether they are right.
+
+    Parameters
+    ----------
+    right : sequence of ndarray, shape (N,), bool
+        For each image, the surest first; see :func:`ranked_hits`.
+    scores : sequence of ndarray, shape (N,), float64
+        In the same order.
+    total : int
+        True objects in all images.
+    """
     if not total:
         return float("nan")
-    right = np.concatenate([_right(match, threshold) for match in matches])
-    scores = np.concatenate([np.sort(match.scores)[::-1] for match in matches])
-    hits = np.cumsum(right[np.argsort(-scores, kind="stable")])
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    hits = np.cumsum(np.concatenate(right)[order])
     if not len(hits):
         return 0.0
     precision = hits / np.arange(1, len(hits) + 1)
@@ -129,8 +142,8 @@ def average_precision(matches: Sequence[Match], threshold: float) -> float:
     return float(np.append(precision, 0)[np.minimum(at, len(hits))].mean())
 
 
-def _right(match: Match, threshold: float) -> NDArray[np.bool_]:
-    """Which of the found objects, the surest first, are right."""
+def ranked_hits(match: Match, threshold: float) -> NDArray[np.bool_]:
+    """Which of the found objects, the surest first, are right: shape (N,), bool."""
     free = np.ones(match.iou.shape[1], dtype=bool)
     order = np.argsort(-match.scores, kind="stable")
     right = np.zeros(len(order), dtype=bool)
@@ -169,3 +182,46 @@ def segmentation_accuracy(match: Match, threshold: float) -> float:
     right = int(good[rows, columns].sum())
     all_objects = sum(match.iou.shape) - right
     return right / all_objects if all_objects else 1.0
+
+
+def seg_scores(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.float64]:
+    """SEG of the Cell Tracking Challenge, for each true object: shape (M,), float64, in order of the labels.
+
+    The IoU with the found object that covers more than half of its pixels, 0 if none does (Maška et al. 2014,
+    A benchmark for comparison of cell tracking algorithms, section on evaluation, "SEG"). The measure of a
+    data set is the mean over its true objects; what was found beside them does not count.
+
+    Parameters
+    ----------
+    found, truth : ndarray of int, of one shape
+        0 is background.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> seg_scores(np.array([[7, 7, 7, 0, 9, 0]]), np.array([[1, 1, 0, 0, 2, 2]])).round(2).tolist()
+    [0.67, 0.0]
+    """
+    iou, covered, _ = _overlaps(found, truth)
+    # At most one object can have more than half.
+    return np.asarray((iou * (covered > 0.5)).sum(axis=0))
+
+
+def _overlaps(
+    found: NDArray[np.integer], truth: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """The IoU of found and true objects, the share of the true ones that is covered, and the found labels."""
+    if found.shape != truth.shape:
+        raise ValueError(f"Label images of the shapes {found.shape} and {truth.shape} cannot be compared.")
+    ours, row = np.unique(found, return_inverse=True)
+    theirs, column = np.unique(truth, return_inverse=True)
+    size = len(ours), len(theirs)
+    shared = np.bincount(row.ravel() * size[1] + column.ravel(), minlength=size[0] * size[1]).reshape(size)
+    kept = np.ix_(ours != 0, theirs != 0)
+    areas = shared.sum(1, keepdims=True)[ours != 0], shared.sum(0, keepdims=True)[:, theirs != 0]
+    both = shared[kept]
+    return both / (areas[0] + areas[1] - both), both / areas[1], ours[ours != 0].astype(np.int64)

@@ -9,9 +9,9 @@ rule that plugin, Python and command line share, with all prompts of an object s
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,45 @@ from scipy import ndimage
 
 from napari_sam.errors import ImageError
 from napari_sam.evaluation.clicks import Click, centre, iou, next_click
+from napari_sam.evaluation.datasets import at_most
 from napari_sam.inference import engine
 from napari_sam.inference.image import as_rgb
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
-from napari_sam.models.base import Embedding, PromptableModel
+from napari_sam.models.base import PromptableModel
 
-__all__ = ["MAX_CLICKS", "ImageResult", "ObjectResult", "Target", "evaluate_image", "targets"]
+__all__ = [
+    "MAX_CLICKS",
+    "Answered",
+    "Ask",
+    "InteractiveResult",
+    "ObjectResult",
+    "Target",
+    "click_through",
+    "targets",
+    "with_model",
+]
 
-MAX_CLICKS = 8
+MAX_CLICKS = 20
+"""As many as are usual where the number of clicks is measured."""
+_CHUNK = 64
+"""Objects that are clicked on together: their logits are in memory, about 1 MB each."""
+
+
+class Answered(Protocol):
+    """What is said to the prompts of one object."""
+
+    @property
+    def mask(self) -> Mask:
+        """The object."""
+
+    @property
+    def low_res_logits(self) -> NDArray[np.float32]:
+        """A mask prompt for the next time; it is asked for only where logits are fed back."""
+
+
+Ask = Callable[[Sequence[Prompts]], Sequence[Answered]]
+"""From the prompts of objects of one plane to their masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +103,19 @@ class ObjectResult:
     clicks: tuple[float, ...]
 
     def clicks_to(self, threshold: float) -> int:
-        """How many clicks bring the IoU to the threshold; as many as were tried if none does (NoC).
-
-        Examples
-        --------
-        >>> ObjectResult(1, 100, 0.9, (0.6, 0.8, 0.9)).clicks_to(0.8)
-        2
-        """
+        """The number of clicks to an IoU of at least `threshold`; all that were tried, if none gets there."""
         return next((n for n, value in enumerate(self.clicks, 1) if value >= threshold), len(self.clicks))
 
 
 @dataclass(frozen=True, slots=True)
-class ImageResult:
-    """The quality of all objects of one image, and the time it took.
+class InteractiveResult:
+    """The quality of all objects of one plane, and the time it took.
 
     Attributes
     ----------
     objects : tuple of ObjectResult
     encode_seconds : float
-        From the image to its embedding.
+        From the plane to its embedding.
     click_seconds : float
         One click end to end: decode, upscale, mask as box and bits; NaN without objects.
     seconds : float
@@ -104,7 +128,24 @@ class ImageResult:
     seconds: float
 
 
-def targets(labels: NDArray[np.integer[Any]], max_objects: int | None = None) -> list[Target]:
+def with_model(model: PromptableModel) -> Callable[[NDArray[Any]], Ask]:
+    """How planes are made ready to be clicked on with a model: they are encoded.
+
+    Parameters
+    ----------
+    model : PromptableModel
+    """
+
+    def begin(plane: NDArray[Any]) -> Ask:
+        embedding = engine.encode(model, plane)
+        return lambda prompts: engine.segment_all(model, embedding, prompts)
+
+    return begin
+
+
+def targets(
+    labels: NDArray[np.integer[Any]], max_objects: int | None = None, seed: int = 0, name: str = ""
+) -> list[Target]:
     """The objects of a label image, in order of their values.
 
     Parameters
@@ -112,7 +153,10 @@ def targets(labels: NDArray[np.integer[Any]], max_objects: int | None = None) ->
     labels : ndarray, shape (H, W), integer
         0 is background.
     max_objects : int, optional
-        Take no more than these, evenly spaced in the order of values: the same ones each time.
+        No more than these, drawn at random.
+    seed : int
+    name : str
+        Of the image: the same seed and name draw the same objects.
 
     Raises
     ------
@@ -127,44 +171,42 @@ def targets(labels: NDArray[np.integer[Any]], max_objects: int | None = None) ->
     # find_objects counts from 1; background, wherever it comes in the order, is left out below.
     boxes = ndimage.find_objects(numbers.reshape(labels.shape) + 1)
     found = [(int(value), box) for value, box in zip(values, boxes, strict=True) if value != 0]
-    if max_objects is not None and len(found) > max_objects:
-        chosen = np.linspace(0, len(found) - 1, max_objects).round().astype(int)
-        found = [found[index] for index in chosen]
     shape = (labels.shape[0], labels.shape[1])
     return [
-        Target(value, Mask((box[0].start, box[1].start), labels[box] == value, shape)) for value, box in found
+        Target(value, Mask((box[0].start, box[1].start), labels[box] == value, shape))
+        for value, box in at_most(found, max_objects, seed, name)
     ]
 
 
-def evaluate_image(
-    model: PromptableModel,
+def click_through(
+    begin: Callable[[NDArray[Any]], Ask],
     image: NDArray[Any],
-    labels: NDArray[np.integer[Any]],
+    objects: Sequence[Target],
     *,
-    clicks: int = 5,
-    max_objects: int | None = None,
+    clicks: int = 9,
     feed_back: bool = False,
-) -> ImageResult:
-    """Run the interactive protocol on every object of an image.
+) -> InteractiveResult:
+    """Run the interactive protocol on objects of an image.
+
+    Memory does not grow with the number of objects: 64 are clicked on together.
 
     Parameters
     ----------
-    model : PromptableModel
-    image : ndarray, shape (H, W) or (H, W, 3)
+    begin : callable
+        Makes a plane of shape (H, W, 3), uint8 or float32, ready to be clicked on; see :func:`with_model`.
+    image : ndarray, shape (H, W) or (H, W, channels)
         Any dtype that :func:`napari_sam.inference.image.as_rgb` takes.
-    labels : ndarray, shape (H, W), integer
-        The ground truth, 0 for background.
-    clicks : int, default 5
-        Points per object, the first one included: 1 to 8.
-    max_objects : int, optional
-        Evaluate no more than these, the same ones each time.
+    objects : sequence of Target
+        Of labels of the same size.
+    clicks : int, default 9
+        Points per object, the first one included: 1 to 20.
     feed_back : bool, default False
         Give each step the logits of the one before as mask prompt.
 
     Raises
     ------
     ImageError
-        If the image cannot be encoded, or the labels have another shape.
+        If the image cannot be encoded.
     ValueError
         If the number of clicks is out of range.
     """
@@ -172,36 +214,37 @@ def evaluate_image(
         raise ValueError(f"The protocol takes 1 to {MAX_CLICKS} clicks, not {clicks}.")
     started = time.perf_counter()
     plane = as_rgb(image)
-    if labels.shape != plane.shape[:2]:
-        raise ImageError(
-            f"The labels have the shape {labels.shape} and the image {plane.shape[:2]}: they must agree."
-        )
-    objects = targets(labels, max_objects)
     before = time.perf_counter()
-    embedding = engine.encode(model, plane)
+    ask = begin(plane)
     encode_seconds = time.perf_counter() - before
-    if not objects:
-        return ImageResult((), encode_seconds, float("nan"), time.perf_counter() - started)
+    results: list[ObjectResult] = []
+    click_seconds = float("nan")
+    for portion in _portions(objects):
+        prompts = [Prompts.create(target.mask.shape, box=target.box) for target in portion]
+        boxed = [_compare(t.mask, answer.mask)[0] for t, answer in zip(portion, ask(prompts), strict=True)]
+        if not results:
+            click_seconds = _seconds_of_a_click(ask, portion[0])
+        clicked = _click_ious(ask, [target.mask for target in portion], clicks, feed_back)
+        results += [
+            ObjectResult(target.label, target.mask.area, box, tuple(ious))
+            for target, box, ious in zip(portion, boxed, clicked, strict=True)
+        ]
+    return InteractiveResult(tuple(results), encode_seconds, click_seconds, time.perf_counter() - started)
 
-    size = (plane.shape[0], plane.shape[1])
-    boxed = engine.segment_all(model, embedding, [Prompts.create(size, box=target.box) for target in objects])
-    box_ious = [_compare(t.mask, s.mask)[0] for t, s in zip(objects, boxed, strict=True)]
-    click_ious = _click_ious(model, embedding, [target.mask for target in objects], clicks, feed_back)
-    results = tuple(
-        ObjectResult(target.label, target.mask.area, box, tuple(ious))
-        for target, box, ious in zip(objects, box_ious, click_ious, strict=True)
-    )
-    # Batched above; here as a user clicks.
-    x, y, _ = _first_click(objects[0].mask)
+
+def _portions(objects: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    return (objects[start : start + _CHUNK] for start in range(0, len(objects), _CHUNK))
+
+
+def _seconds_of_a_click(ask: Ask, target: Target) -> float:
+    """Of one object, as a user clicks: where quality is measured, many are asked for at once."""
+    x, y, _ = _first_click(target.mask)
     before = time.perf_counter()
-    engine.segment(model, embedding, Prompts.create(size, points=[[x, y]]))
-    click_seconds = time.perf_counter() - before
-    return ImageResult(results, encode_seconds, click_seconds, time.perf_counter() - started)
+    ask([Prompts.create(target.mask.shape, points=[[x, y]])])
+    return time.perf_counter() - before
 
 
-def _click_ious(
-    model: PromptableModel, embedding: Embedding, truths: Sequence[Mask], clicks: int, feed_back: bool
-) -> list[list[float]]:
+def _click_ious(ask: Ask, truths: Sequence[Mask], clicks: int, feed_back: bool) -> list[list[float]]:
     """IoU of each object after each click. An object without error left is not clicked any more."""
     size = truths[0].shape
     placed = [[_first_click(truth)] for truth in truths]
@@ -219,14 +262,14 @@ def _click_ious(
             for index in active
         ]
         unfinished = []
-        for index, segment in zip(active, engine.segment_all(model, embedding, prompts), strict=True):
-            value, click = _compare(truths[index], segment.mask)
+        for index, answer in zip(active, ask(prompts), strict=True):
+            value, click = _compare(truths[index], answer.mask)
             ious[index].append(value)
             if click is not None:
                 placed[index].append(click)
                 unfinished.append(index)
                 if feed_back:
-                    logits[index] = segment.low_res_logits
+                    logits[index] = answer.low_res_logits
         active = unfinished
     return [values + values[-1:] * (clicks - len(values)) for values in ious]
 

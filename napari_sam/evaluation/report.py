@@ -1,172 +1,194 @@
-"""From the results of single objects to a table of data sets."""
+"""Results as tables on the screen and in files."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from napari_sam.evaluation.scores import Automatic, Evaluation, Interactive, Level, Line
+from napari_sam.inference.files import open_atomic
 
-from napari_sam.evaluation.interactive import ImageResult
+__all__ = ["automatic_table", "interactive_table", "tables", "write_csv", "write_json"]
 
-__all__ = ["MEAN", "THRESHOLDS", "Summary", "format_table", "summarise", "write_objects"]
-
-MEAN = "mean of data sets"
-THRESHOLDS = (0.85, 0.90)
-"""The IoU to reach in the number of clicks (NoC)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One line of the table.
-
-    Attributes
-    ----------
-    dataset : str
-    images, objects : int
-    box : float
-        Mean IoU over objects after a box.
-    clicks : tuple of float
-        Mean IoU over objects after 1, 2, ... points.
-    noc85, noc90 : float
-        Mean number of clicks to an IoU of 0.85 and 0.90; an object that does not get there counts with all
-        the clicks that were tried.
-    encode_seconds, click_seconds : float
-        Medians over images.
-    seconds : float
-        In total.
-    """
-
-    dataset: str
-    images: int
-    objects: int
-    box: float
-    clicks: tuple[float, ...]
-    noc85: float
-    noc90: float
-    encode_seconds: float
-    click_seconds: float
-    seconds: float
+_STEPS = (2, 3, 4, 5, 6, 9, 12, 16, 20)
+"""After how many clicks a table on the screen has a column, as far as they were tried."""
+_ABOUT = ("level", "dataset", "modality", "image", "method", "images")
 
 
-def summarise(results: Mapping[str, Sequence[ImageResult]]) -> list[Summary]:
-    """One summary for each data set and, if there are several, their unweighted mean.
+def tables(lines: Sequence[Line]) -> str:
+    """The tables of both protocols, as far as they were measured, with headings, in Markdown.
 
     Parameters
     ----------
-    results : mapping of str to sequence of ImageResult
-        By data set. Data sets without any object are left out.
+    lines : sequence of Line
     """
-    summaries = [
-        _summary(dataset, images)
-        for dataset, images in results.items()
-        if any(image.objects for image in images)
+    parts = [
+        f"{title}\n\n{table}"
+        for title, table in (
+            ("Interactive: mean IoU after points and a box", interactive_table(lines)),
+            ("Automatic: everything in an image", automatic_table(lines)),
+        )
+        if table
     ]
-    if len(summaries) < 2:
-        return summaries
-
-    def mean(values: Iterable[float]) -> float:
-        return float(np.mean(list(values)))
-
-    return [
-        *summaries,
-        Summary(
-            MEAN,
-            images=sum(s.images for s in summaries),
-            objects=sum(s.objects for s in summaries),
-            box=mean(s.box for s in summaries),
-            clicks=tuple(mean(step) for step in zip(*(s.clicks for s in summaries), strict=True)),
-            noc85=mean(s.noc85 for s in summaries),
-            noc90=mean(s.noc90 for s in summaries),
-            encode_seconds=mean(s.encode_seconds for s in summaries),
-            click_seconds=mean(s.click_seconds for s in summaries),
-            seconds=sum(s.seconds for s in summaries),
-        ),
-    ]
+    return "\n\n".join(parts)
 
 
-def _summary(dataset: str, images: Sequence[ImageResult]) -> Summary:
-    objects = [result for image in images for result in image.objects]
-    to_085, to_090 = (
-        float(np.mean([result.clicks_to(threshold) for result in objects])) for threshold in THRESHOLDS
-    )
-    return Summary(
-        dataset,
-        images=len(images),
-        objects=len(objects),
-        box=float(np.mean([result.box for result in objects])),
-        clicks=tuple(np.mean([result.clicks for result in objects], axis=0).tolist()),
-        noc85=to_085,
-        noc90=to_090,
-        encode_seconds=float(np.median([image.encode_seconds for image in images])),
-        click_seconds=float(np.median([image.click_seconds for image in images if image.objects])),
-        seconds=sum(image.seconds for image in images),
-    )
-
-
-def format_table(summaries: Sequence[Summary]) -> str:
-    """A table in Markdown: IoU after 1 point, a box, and 3 and 5 clicks (as far as they were tried).
+def interactive_table(lines: Sequence[Line]) -> str:
+    """IoU after a point, a box and more clicks, numbers of clicks, and times; empty if nothing was measured.
 
     Parameters
     ----------
-    summaries : sequence of Summary
-        At least one.
+    lines : sequence of Line
     """
-    tried = len(summaries[0].clicks)
-    steps = [step for step in (3, 5, 8) if step <= tried]
-    header = ["data set", "images", "objects", "1 point", "box", *(f"{step} clicks" for step in steps)]
-    header += ["NoC@85", "NoC@90", "set_image ms", "click ms", "seconds"]
-    lines = [
+    measured = [(line, line.interactive) for line in lines if line.interactive is not None]
+    if not measured:
+        return ""
+    steps = [step for step in _STEPS if step <= len(measured[0][1].clicks)]
+    header = ["data", "method", "images", "objects", "1 point", "box", *(f"{n} points" for n in steps)]
+    rows = [
         [
-            s.dataset,
-            str(s.images),
-            str(s.objects),
-            f"{s.clicks[0]:.3f}",
-            f"{s.box:.3f}",
-            *(f"{s.clicks[step - 1]:.3f}" for step in steps),
-            f"{s.noc85:.2f}",
-            f"{s.noc90:.2f}",
-            f"{s.encode_seconds * 1e3:.0f}",
-            f"{s.click_seconds * 1e3:.1f}",
-            f"{s.seconds:.0f}",
+            *(_title(line), line.method, str(line.images), str(one.objects)),
+            *(f"{value:.3f}" for value in (one.clicks[0], one.box, *(one.clicks[n - 1] for n in steps))),
+            *(f"{one.noc85:.2f}", f"{one.noc90:.2f}"),
+            *(f"{one.encode_seconds * 1e3:.0f}", f"{one.click_seconds * 1e3:.0f}"),
         ]
-        for s in summaries
+        for line, one in measured
     ]
-    widths = [max(len(cell) for cell in column) for column in zip(header, *lines, strict=True)]
-
-    def row(cells: Sequence[str]) -> str:
-        first, *others = zip(cells, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
-        return f"| {' | '.join(padded)} |"
-
-    rule = (
-        "|" + "|".join("-" * (width + 1) + ("-" if i == 0 else ":") for i, width in enumerate(widths)) + "|"
-    )
-    return "\n".join([row(header), rule, *(row(line) for line in lines)])
+    return _table([*header, "NoC@85", "NoC@90", "encode ms", "click ms"], rows)
 
 
-def write_objects(path: Path, results: Mapping[str, Sequence[tuple[str, ImageResult]]]) -> None:
-    """Write one line per object: data set, image, label, area, IoU after a box and after each click.
+def automatic_table(lines: Sequence[Line]) -> str:
+    """Average precision, segmentation accuracy, SEG and times; empty if nothing was measured.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+    """
+    measured = [(line, line.automatic) for line in lines if line.automatic is not None]
+    header = ["data", "method", "images", "objects", "found"]
+    rows = [
+        [
+            *(_title(line), line.method, str(line.images), str(one.objects), str(one.found)),
+            *(f"{value:.3f}" for value in (one.ap50, one.ap75, one.ap, one.sa50, one.msa, one.seg)),
+            f"{one.seconds:.2f}",
+        ]
+        for line, one in measured
+    ]
+    return _table([*header, "AP50", "AP75", "AP", "SA50", "mSA", "SEG", "seconds"], rows) if rows else ""
+
+
+def write_csv(path: Path, found: Evaluation, *, modalities: bool = False) -> None:
+    """Write a row for each image and method, then for each data set; the column ``level`` tells which it is.
+
+    What was not measured is empty.
 
     Parameters
     ----------
     path : path
-        A CSV file.
-    results : mapping of str to sequence of (str, ImageResult)
-        Image names and their results, by data set.
+    found : Evaluation
+    modalities : bool
+        Rows for modalities, too.
     """
-    clicks = max(
-        (len(o.clicks) for found in results.values() for _, image in found for o in image.objects), default=0
+    records = [_flat(line) for line in (*found.per_image(), *found.per_dataset(modalities=modalities))]
+    text = io.StringIO(newline="")
+    # An image without objects has no numbers of clicks: others tell which columns there are.
+    columns = dict.fromkeys(key for record in sorted(records, key=len, reverse=True) for key in record)
+    table = csv.DictWriter(text, list(columns))
+    table.writeheader()
+    table.writerows(records)
+    with open_atomic(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def write_json(
+    path: Path, found: Evaluation, *, modalities: bool = False, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write all results: ``summary``, ``images`` with the IoUs of each object, and ``failures``.
+
+    Parameters
+    ----------
+    path : path
+    found : Evaluation
+    modalities : bool
+        Summaries of modalities, too.
+    about : mapping, optional
+        More to write beside them: how it was measured.
+    """
+    objects = {
+        (one.dataset, one.name, method): [asdict(result) for result in measured.objects]
+        for one in found.images
+        for method, measured in one.interactive.items()
+    }
+    record = {
+        **(about or {}),
+        "summary": [asdict(line) for line in found.per_dataset(modalities=modalities)],
+        "images": [
+            {**asdict(line), "objects": objects.get((line.dataset, line.image, line.method), [])}
+            for line in found.per_image()
+        ],
+        "failures": [asdict(failure) for failure in found.failures],
+    }
+    with open_atomic(path) as file:
+        file.write((json.dumps(_known(record), indent=1, allow_nan=False) + "\n").encode())
+
+
+def _title(line: Line) -> str:
+    if line.level is Level.MEAN:
+        return line.level.value
+    return ", ".join(
+        part
+        for part in (line.dataset, line.modality if line.level is not Level.DATASET else "", line.image)
+        if part
     )
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(
-            ["dataset", "image", "label", "area", "box", *(f"click_{n + 1}" for n in range(clicks))]
-        )
-        for dataset, found in results.items():
-            for name, image in found:
-                for o in image.objects:
-                    ious = [f"{value:.4f}" for value in (o.box, *o.clicks)]
-                    table.writerow([dataset, name, o.label, o.area, *ious])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown: the first two columns on the left, numbers on the right, all of one width."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def row(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join("-" * (w + 2) if place < 2 else "-" * (w + 1) + ":" for place, w in enumerate(widths))
+    return "\n".join([row(header), f"|{rule}|", *map(row, rows)])
+
+
+def _flat(line: Line) -> dict[str, Any]:
+    """A line as one row of a table."""
+    record = {key: getattr(line, key) for key in _ABOUT}
+    record |= _numbers(line.interactive, {"objects": "clicked_objects"})
+    return record | _numbers(line.automatic, {"seconds": "automatic_seconds"})
+
+
+def _numbers(one: Interactive | Automatic | None, names: Mapping[str, str]) -> dict[str, Any]:
+    if one is None:
+        return {}
+    record = asdict(one)
+    clicks = record.pop("clicks", ())
+    record |= {f"click_{n}": value for n, value in enumerate(clicks, 1)}
+    return {
+        names.get(key, key): round(value, 6) if isinstance(value, float) and not math.isnan(value) else value
+        for key, value in record.items()
+        if not (isinstance(value, float) and math.isnan(value))
+    }
+
+
+def _known(value: Any) -> Any:
+    """As JSON has it: no NaN, and no more digits than mean anything."""
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(one) for one in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 6)
+    return value
