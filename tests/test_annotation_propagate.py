@@ -48,7 +48,7 @@ def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 def states(
     annotation: Annotation, number: int = 1, plane: Plane | None = None, axis: int | None = None
 ) -> str:
-    series = Series.through(on or Plane((0, None, None)), annotation.shape, axis)
+    series = Series.through(plane or Plane((0, None, None)), annotation.shape, axis)
     return "".join(".pA"[state] for state in plane_states(annotation[number], series))
 
 
