@@ -454,10 +454,11 @@ def _checked_output(path: Path, *, resume: bool, overwrite: bool) -> Path:
             forget(run_path(path))
     elif interrupted and not resume:
         raise ModelError(
-            f"There is an interrupted run beside {path}: go on with it (resume), or replace it (overwrite)."
+            f"There is an interrupted run beside {path}: go on with it (--resume, resume=True), or replace "
+            "it (--force, overwrite=True)."
         )
     elif path.exists() and not interrupted:
-        raise ModelError(f"{path} exists: choose another name, or replace it (overwrite).")
+        raise ModelError(f"{path} exists: choose another name, or replace it (--force, overwrite=True).")
     return path
 
 
