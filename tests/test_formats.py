@@ -86,6 +86,51 @@ def test_classes_scores_and_sources_are_those_of_the_annotation() -> None:
     assert list(item.masks) == [(0,), (1,)]
 
 
+def family() -> Segmentation:
+    """Object 3 came from 8, and 5 from 3; 6 says things that make no sense."""
+    parents: dict[int, object] = {8: None, 3: 8, 5: 3.0, 6: "Eve"}
+    return Segmentation(
+        (1, 9),
+        [
+            Item(
+                number,
+                {(): Mask((0, number), np.ones((1, 1), dtype=bool), (1, 9))},
+                attributes={} if parent is None else {"parent": parent},
+            )
+            for number, parent in parents.items()
+        ],
+    )
+
+
+def test_parents_are_told_by_ids_and_become_those_of_the_annotation() -> None:
+    document = family().to_document()
+    uids = {item.uid: item.id for item in document.objects}
+    assert {item.id: uids.get(item.parent) for item in document.objects} == {3: 8, 5: 3, 6: None, 8: None}
+    assert document.undo_text == "Import objects"
+    again = Segmentation.of_snapshot(document.snapshot)
+    assert {item.id: item.attributes for item in again.items if item.attributes} == {
+        3: {"parent": 8},
+        5: {"parent": 3},
+    }
+    # One that is gone, or has no pixels, is nobody's parent in a file.
+    document.delete([uid for uid, number in uids.items() if number == 8])
+    assert [item.parent for item in Segmentation.of_snapshot(document.snapshot).items] == [0, 3, 0]
+
+
+@pytest.mark.parametrize("parent", [None, True, 0, 4, 99, 2.5, float("nan"), float("inf"), 10**30, "8", [8]])
+def test_whatever_is_called_a_parent_an_annotation_is_made(parent: object) -> None:
+    mask = Mask((0, 0), np.ones((1, 1), dtype=bool), (1, 9))
+    found = Segmentation((1, 9), [Item(4, {(): mask}, attributes={"parent": parent})])
+    assert [item.parent for item in found.to_document().objects] == [0]
+    assert found.items[0].parent in (0, 4, 99)
+
+
+def test_objects_that_would_descend_from_themselves_have_no_parent() -> None:
+    items = [replace(item, attributes={"parent": 11 - item.id}) for item in family().items[:2]]
+    document = Segmentation((1, 9), items).to_document()
+    assert sum(bool(item.parent) for item in document.objects) == 1
+
+
 def test_items_must_fit() -> None:
     mask = Mask.from_array(np.ones((2, 2)))
     with pytest.raises(FormatError, match="The id 0"):

@@ -311,3 +311,19 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(FormatError, match=r"pip install 'napari-sam\[parquet\]'"):
         write(tmp_path / "a.parquet", np.eye(2, dtype=int))
+
+
+def test_parents_are_a_column_where_there_are_some(tmp_path: Path) -> None:
+    labels = np.array([[3, 3, 0, 5, 8]])
+    plain = Segmentation.of_labels(labels, name="plain")
+    items = [replace(item, attributes={"parent": 3} if item.id > 3 else {}) for item in plain.items]
+    found = Segmentation(plain.shape, items, name="lineage")
+    table = measure(found)
+    assert table.columns[:5].tolist() == ["id", "class", "score", "source", "parent"]
+    assert dict(zip(table["id"], table["parent"], strict=True)) == {3: 0, 5: 3, 8: 3}
+    assert "parent" not in measure(plain)
+    path = tmp_path / "both.csv"
+    write(path, [plain, found])
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["parent"] for row in rows] == ["0", "0", "0", "0", "3", "3"]

@@ -2,7 +2,8 @@
 
 ``mask000.tif``, ``mask001.tif``, ... hold the ids of one time each, of one plane or a stack, and
 ``res_track.txt`` has a line ``L B E P`` for each object: its id, the first and the last time at which it is
-there, and the id of the one it came from, or 0. That one is an attribute ``parent`` of the object.
+there, and the id of the one it came from, or 0: the parent of an annotation's object, an attribute ``parent``
+of an item.
 
 Held are ids up to 65535. Not held are classes, scores, sources, other attributes, sizes of pixels, and what
 is below another object. The challenge allows no gap in time: an object that vanishes and comes back is cut in
@@ -92,11 +93,10 @@ def _without_gaps(one: Segmentation) -> tuple[Segmentation, list[tuple[int, int,
     for item in one.items:
         before = 0
         for number, (label, first, last) in enumerate(parts.get(item.id, [])):
-            parent = item.attributes.get("parent", 0) if number == 0 else before
+            parent = item.parent if number == 0 else before
             if number == 0 and parent:
                 # The latest part of the parent that is over by then.
-                known = parts.get(parent, []) if isinstance(parent, int) else []
-                over = [part for part in known if part[2] < first]
+                over = [part for part in parts.get(parent, []) if part[2] < first]
                 parent = over[-1][0] if over else 0
                 lost += not over
             lines.append((label, first, last, parent))

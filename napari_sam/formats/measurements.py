@@ -55,7 +55,8 @@ def measure(
     Everything is measured by :func:`skimage.measure.regionprops_table`, whose names the columns have, and of
     each object by its own mask, wherever others overlap it. Columns are:
 
-    - ``id``, ``class``, ``score`` (NaN for none), ``source``;
+    - ``id``, ``class``, ``score`` (NaN for none), ``source``; and if there are objects that came from others,
+      which divided, ``parent``, the id of that one, or 0;
     - where a plane is: ``t``, ``z``, ``c``, counted from 0; of axes of unknown meaning ``axis-0``, ...;
     - in pixels: ``area``; ``centroid-0`` (row), ``centroid-1`` (column); the box ``bbox-0`` to ``bbox-3``
       (first row and column, last row and column plus 1); ``axis_major_length``, ``axis_minor_length``,
@@ -128,6 +129,8 @@ def measure(
         "score": np.array([row.item.score for row in rows], dtype=np.float64),
         "source": [sound_text(row.item.source) for row in rows],
     }
+    if any(parents := [row.item.parent for row in rows]):
+        columns["parent"] = np.array(parents, dtype=np.int64)
     names = [name for at, name in enumerate(_axis_names(found.calibration.axes)) if at != third]
     for at, name in enumerate(names):
         columns[name] = np.array([row.index[at] for row in rows], dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from napari_sam.annotation.importing import drafts_of_labels
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import GREATEST_ID, Answer, ObjectClass, SamObject, Source
 from napari_sam.annotation.state import Snapshot
-from napari_sam.errors import FormatError
+from napari_sam.errors import AnnotationError, FormatError
 from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.memory import check_free
 from napari_sam.inference.mask import Mask
@@ -47,7 +48,8 @@ class Item:
     source : str
         Where it came from: one of :class:`~napari_sam.annotation.records.Source`, or empty.
     attributes : mapping of str to (number, str, list or dict)
-        What else a file says of it, and what formats with room for it keep: ``stability_score``, ...
+        What else a file says of it, and what formats with room for it keep: ``stability_score``,
+        ``parent`` (the id of the object that it came from when that one divided), ...
     """
 
     id: int
@@ -61,6 +63,18 @@ class Item:
     def area(self) -> int:
         """Pixels, over all planes."""
         return sum(mask.area for mask in self.masks.values())
+
+    @property
+    def parent(self) -> int:
+        """Id of the object that it came from when that one divided; 0 for none.
+
+        It is the attribute of this name, which in a file of others may mean anything else.
+        """
+        parent = self.attributes.get("parent")
+        if not isinstance(parent, int | float) or isinstance(parent, bool) or not abs(parent) <= GREATEST_ID:
+            return 0
+        # Columns with gaps are of floats.
+        return int(parent) if int(parent) == parent else 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,7 @@ class Segmentation:
     ) -> Segmentation:
         """The objects of an annotation, with the pixels that they have in its Labels layer."""
         names = {one.id: one.name for one in snapshot.classes}
+        ids = {item.uid: item.id for item in snapshot.objects if item.masks}
         items = [
             Item(
                 item.id,
@@ -178,7 +193,7 @@ class Segmentation:
                 names.get(item.class_id, ""),
                 item.score,
                 item.source.value,
-                _stability(item),
+                {**_stability(item), **({"parent": ids[item.parent]} if item.parent in ids else {})},
             )
             for item in snapshot.objects
             if item.masks
@@ -246,6 +261,8 @@ class Segmentation:
     def to_document(self) -> Document:
         """An annotation with these objects, imported; where they overlap, the first keep their pixels.
 
+        Who came from whom is taken over from attributes ``parent`` that make sense.
+
         Raises
         ------
         AnnotationError
@@ -272,7 +289,10 @@ class Segmentation:
             )
             for item in self.items
         ]
-        document.add_objects(drafts, "Import objects", keep_ids=True)
+        with document.step("Import objects"):
+            document.add_objects(drafts, "Import objects", keep_ids=True)
+            for item in self.items:
+                _set_parent(document, item)
         return document
 
     @cached_property
@@ -293,6 +313,15 @@ class Segmentation:
 def _index(plane: Plane) -> Index:
     """Where a plane of the last two axes is along the others."""
     return tuple(at for at in plane.index if at is not None)
+
+
+def _set_parent(document: Document, item: Item) -> None:
+    """Take over who an object came from, if both are there."""
+    child, mother = document.with_id(item.id), document.with_id(item.parent)
+    if child is not None and mother is not None:
+        # Nobody descends from itself.
+        with contextlib.suppress(AnnotationError):
+            document.set_parent([child.uid], mother.uid)
 
 
 def _stability(item: SamObject) -> dict[str, Any]:

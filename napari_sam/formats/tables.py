@@ -84,6 +84,10 @@ def _table(found: Sequence[Segmentation], image: Any, channel_axis: int | None, 
         table.insert(0, "image", sound_text(one.name))
         tables.append(table)
     full = [table for table in tables if len(table)] or tables[:1]
+    if any("parent" in table for table in full):
+        for table in full:
+            if "parent" not in table:
+                table.insert(table.columns.get_loc("source") + 1, "parent", 0)
     return pd.concat(full, ignore_index=True) if full else pd.DataFrame()
 
 
