@@ -73,12 +73,12 @@ def test_an_index_tells_data_sets_apart(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "labels.tif", squares())
     with (tmp_path / "index.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["dataset", "split", "modality", "image", "labels"])
+        writer.writerow(["dataset", "id", "split", "modality", "image", "labels"])
         for dataset, split in (("one", "train"), ("two", "train"), ("two", "val")):
-            writer.writerow([dataset, split, "em", "image.png", "labels.tif"])
+            writer.writerow([dataset, "x", split, "em", "image.png", "labels.tif"])
     assert [source.group for source in from_index(tmp_path)] == ["one/em", "two/em"]
     assert len(from_index(tmp_path, "val")) == 1
-    with pytest.raises(ImageError, match="no items of the split 'test'"):
+    with pytest.raises(ImageError, match="has no test items"):
         from_index(tmp_path, "test")
     with pytest.raises(ImageError, match=r"no index\.csv"):
         from_index(tmp_path / "nowhere")

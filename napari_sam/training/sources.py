@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.errors import ImageError
+from napari_sam.evaluation.datasets import list_folders, list_index
 from napari_sam.inference.files import read_image
 from napari_sam.inference.image import as_rgb
 from napari_sam.training.data import LabelledImage
@@ -23,7 +23,6 @@ __all__ = ["Images", "Shelf", "Source", "from_index", "hold_out", "pair"]
 Images = str | os.PathLike[str] | ArrayLike | Sequence[str | os.PathLike[str] | ArrayLike]
 """A folder, an array, or a sequence of files and arrays."""
 
-_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".npy"})
 _SHELF_NBYTES = 1 << 30
 _LEAST_SIDE = 16
 """Of an image that is cut in two, in pixels."""
@@ -115,8 +114,9 @@ def pair(images: Images, labels: Images, group: str = "") -> list[Source]:
     Parameters
     ----------
     images, labels : path, array, or sequence of paths and arrays
-        Two folders are paired by the names of the files without their suffixes; images without labels are
-        left out. Of stacks, labels have the shape of the image, (..., H, W); colour is the image's last axis.
+        Two folders are paired as by :func:`~napari_sam.evaluation.datasets.list_folders`; images without
+        labels are left out. Of stacks, labels have the shape of the image, (..., H, W); colour is the image's
+        last axis.
     group : str
 
     Raises
@@ -131,25 +131,22 @@ def pair(images: Images, labels: Images, group: str = "") -> list[Source]:
     >>> [(source.size, source.objects) for source in pair(squares * 100, squares)]
     [((40, 60), 2)]
     """
-    first, second = _listed(images, "image"), _listed(labels, "labels")
-    if isinstance(first, dict) and isinstance(second, dict):
-        names = sorted(first.keys() & second.keys())
-        if not names:
-            raise ImageError(
-                f"No image in {images!s} has labels of the same name in {labels!s}: check both folders."
-            )
-        couples: list[tuple[str, NDArray[Any] | Path, NDArray[Any] | Path]] = [
-            (name, first[name], second[name]) for name in names
-        ]
+    couples: list[tuple[str, NDArray[Any] | Path, NDArray[Any] | Path]]
+    if (folder := _folder(images)) is not None:
+        truths = _folder(labels)
+        if truths is None:
+            raise ImageError(f"Of the images in {folder}, give a folder with labels, too.")
+        files = list_folders(folder, truths)
+        couples = [(file.name, file.image, file.labels) for file in files if file.labels is not None]
     else:
-        pictures, truths = (list(x.values()) if isinstance(x, dict) else x for x in (first, second))
-        if len(pictures) != len(truths):
+        first, second = _listed(images, "an image"), _listed(labels, "labels")
+        if len(first) != len(second):
             raise ImageError(
-                f"There are {len(pictures)} images and {len(truths)} labels: give labels for each image."
+                f"There are {len(first)} images and {len(second)} labels: give labels for each image."
             )
         couples = [
             (image.name if isinstance(image, Path) else f"image {number}", image, truth)
-            for number, (image, truth) in enumerate(zip(pictures, truths, strict=True), 1)
+            for number, (image, truth) in enumerate(zip(first, second, strict=True), 1)
         ]
     found = [plane for name, image, truth in couples for plane in _planes(name, image, truth, group)]
     return _some(found)
@@ -161,31 +158,19 @@ def from_index(folder: str | os.PathLike[str], split: str = "train") -> list[Sou
     Parameters
     ----------
     folder : path
-        Holds ``index.csv`` with the columns dataset, split, image and labels, the last two being paths
-        relative to the folder, and perhaps modality: planes are drawn as often from each pair of data set and
-        modality, however many it has.
+        Holds ``index.csv``; see :func:`~napari_sam.evaluation.datasets.list_index`. Planes are drawn as often
+        from each pair of data set and modality, however many it has.
     split : str, default "train"
 
     Raises
     ------
     ImageError
-        If there is no index, it lacks a column or has no items of the split, or as for :func:`pair`.
+        If there is no index, it has no items of the split, or as for :func:`pair`.
     """
-    index = Path(folder) / "index.csv"
-    if not index.is_file():
-        raise ImageError(f"There is no index.csv in {folder}: give the folder that holds it.")
-    with index.open(newline="") as file:
-        table = csv.DictReader(file)
-        missing = {"dataset", "split", "image", "labels"} - set(table.fieldnames or ())
-        if missing:
-            raise ImageError(f"{index} has no column {', '.join(sorted(missing))}: add it.")
-        rows = [row for row in table if row["split"] == split]
-    if not rows:
-        raise ImageError(f"{index} has no items of the split {split!r}: check its column split.")
     found = []
-    for row in rows:
-        image, labels = Path(folder) / row["image"], Path(folder) / row["labels"]
-        found += _planes(row["image"], image, labels, f"{row['dataset']}/{row.get('modality') or ''}")
+    for file in list_index(Path(folder), split):
+        if file.labels is not None:
+            found += _planes(file.name, file.image, file.labels, f"{file.dataset}/{file.modality}")
     return _some(found)
 
 
@@ -243,17 +228,19 @@ def _cut(source: Source, share: float) -> tuple[list[Source], list[Source]]:
     )
 
 
-def _listed(given: Images, what: str) -> dict[str, Path] | list[NDArray[Any] | Path]:
-    """Files by their stems if a folder was given, else a list."""
-    if isinstance(given, (str, os.PathLike)):
-        path = Path(given).expanduser()
-        if path.is_dir():
-            return {p.stem: p for p in sorted(path.iterdir()) if p.suffix.lower() in _SUFFIXES}
-        if not path.is_file():
-            raise ImageError(f"There is no folder or file {path}: check where the {what} are.")
-        return [path]
-    if isinstance(given, np.ndarray) or hasattr(given, "__array__"):
-        return [np.asarray(given)]
+def _folder(given: Images) -> Path | None:
+    """The folder that was given, if it was one."""
+    if not isinstance(given, (str, os.PathLike)):
+        return None
+    path = Path(given).expanduser()
+    if not path.exists():
+        raise ImageError(f"There is no folder or file {path}: check where images and labels are.")
+    return path if path.is_dir() else None
+
+
+def _listed(given: Images, what: str) -> list[NDArray[Any] | Path]:
+    if isinstance(given, (str, os.PathLike)) or hasattr(given, "__array__"):
+        given = [given]
     if not isinstance(given, Sequence):
         raise ImageError(f"{type(given).__name__} is not {what}: give a folder, an array, or a list of them.")
     return [
