@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from napari_sam import __version__, cli_auto, cli_convert, cli_evaluate, cli_models, cli_replay, cli_train
+from napari_sam import (
+    __version__,
+    cli_auto,
+    cli_convert,
+    cli_evaluate,
+    cli_models,
+    cli_propagate,
+    cli_replay,
+    cli_train,
+)
 from napari_sam.cli_errors import one_sentence_errors
 from napari_sam.errors import PromptError
 
@@ -129,6 +138,7 @@ def demo(
 
 app.command()(cli_replay.replay)
 app.command()(cli_auto.auto)
+app.command()(cli_propagate.propagate)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_convert.convert)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_sam.formats import Format
 
-__all__ = ["Per", "convert", "formats"]
+__all__ = ["Per", "convert", "formats", "told"]
 
 
 class Per(StrEnum):
@@ -67,7 +67,7 @@ def convert(
     What the other format cannot hold is said before it is written. If IN holds several images and the other
     format one, OUT is a folder, which gets a file for each image, with its name; choose the format by --to.
     """
-    with one_sentence_errors(), _told():
+    with one_sentence_errors(), told():
         sides = _sides(shape)
         if sides is not None and image is not None:
             raise FormatError("The size of the image is given twice: leave --shape or --image away.")
@@ -117,7 +117,7 @@ def _held(one: Format) -> str:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Print what is lost to stderr when it is known, each sentence once."""
     from napari_sam.formats.telling import warnings_to
 

@@ -363,6 +363,20 @@ def test_a_file_holds_everything_and_is_of_use_without_us(tmp_path: Path) -> Non
     assert sum(line.startswith('{"uid"') for line in lines) == len(RICH.objects)
 
 
+def test_the_json_of_a_file_is_read_by_itself(tmp_path: Path) -> None:
+    path = save_annotation(tmp_path / f"cells{SUFFIX}", replace(RICH, candidates={PLANES[0]: RUN}), IDENTITY)
+    alone = tmp_path / "prompts.json"
+    with zipfile.ZipFile(path) as archive:
+        alone.write_bytes(archive.read("annotation.json"))
+    assert load_annotation(alone)[:2] == (RICH, IDENTITY)
+    alone.write_text('{"format": "COCO"}')
+    with pytest.raises(AnnotationError, match="prompts.json is no annotation"):
+        load_annotation(alone)
+    alone.write_text("{")
+    with pytest.raises(AnnotationError, match="prompts.json cannot be read as an annotation"):
+        load_annotation(alone)
+
+
 @pytest.mark.parametrize(
     ("ids", "dtype"),
     [([1], "uint8"), ([300], "uint16"), ([1, 70000], "uint32"), ([-3, 200], "int16"), ([], "uint8")],

@@ -176,13 +176,14 @@ def _store(archive: zipfile.ZipFile, file: IO[bytes]) -> None:
 
 
 def load_annotation(path: str | os.PathLike[str]) -> tuple[Snapshot, ImageIdentity | None, Info]:
-    """Read a file that :func:`save_annotation` wrote.
+    """Read a file that :func:`save_annotation` wrote, or the ``annotation.json`` of one by itself.
 
     Nothing in it is run, and nothing is believed before it is checked.
 
     Parameters
     ----------
     path : path
+        Without its zip file, JSON lacks what automatic runs found. Its name ends in ``.json``.
 
     Returns
     -------
@@ -202,6 +203,10 @@ def load_annotation(path: str | os.PathLike[str]) -> tuple[Snapshot, ImageIdenti
     if not source.is_file():
         raise AnnotationError(f"There is no annotation {source}: check the path.")
     try:
+        if source.suffix.lower() == ".json":
+            size = source.stat().st_size
+            _check_size(source, size, size)
+            return from_json(json.loads(source.read_bytes(), parse_constant=_refuse), name=str(source))
         with zipfile.ZipFile(source) as archive:
             if _JSON not in archive.namelist():
                 raise AnnotationError(f"{source} is no annotation of napari-sam: choose another file.")
@@ -224,18 +229,22 @@ def load_annotation(path: str | os.PathLike[str]) -> tuple[Snapshot, ImageIdenti
 
 
 def _read(archive: zipfile.ZipFile, source: Path) -> bytes:
+    info = archive.getinfo(_JSON)
+    _check_size(source, info.file_size, info.compress_size)
+    with archive.open(info) as file:
+        return file.read(info.file_size)
+
+
+def _check_size(source: Path, size: int, compressed: int) -> None:
+    """Make sure that text makes sense and fits into memory before it is read."""
     import psutil
 
-    info = archive.getinfo(_JSON)
-    size = info.file_size
-    bomb = size > _HARMLESS and size > _RATIO * info.compress_size
+    bomb = size > _HARMLESS and size > _RATIO * compressed
     if bomb or size * _PARSED > psutil.virtual_memory().available:
         raise AnnotationError(
             f"{source} says that it holds {size / 2**30:.1f} GiB of text, which is more than makes sense "
             "or fits into memory: it was not opened."
         )
-    with archive.open(info) as file:
-        return file.read(size)
 
 
 class _Arrays:
