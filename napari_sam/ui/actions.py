@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACCEPT",
+    "BACKWARD",
     "BOX",
     "CANDIDATE",
+    "FORWARD",
     "LASSO",
     "POLARITY",
+    "PROPAGATE",
     "REDO",
     "REJECT",
     "SCRIBBLE",
@@ -37,6 +40,8 @@ POLARITY, BOX = "napari-sam:toggle_polarity", "napari-sam:toggle_box"
 SCRIBBLE, LASSO = "napari-sam:toggle_scribble", "napari-sam:toggle_lasso"
 CANDIDATE = "napari-sam:next_candidate"
 PREVIEW = "napari-sam:toggle_preview"
+PROPAGATE = "napari-sam:propagate"
+BACKWARD, FORWARD = "napari-sam:propagate_backward", "napari-sam:propagate_forward"
 
 
 class _Action(NamedTuple):
@@ -108,6 +113,21 @@ _ACTIONS = {
         _toggle_preview,
         "Segment Anything: switch the preview under the mouse on or off",
         ("H",),
+    ),
+    PROPAGATE: _Action(
+        lambda controller: controller.propagate(),
+        "Segment Anything: carry the object on to other planes, in both directions",
+        ("G",),
+    ),
+    BACKWARD: _Action(
+        lambda controller: controller.propagate("backward"),
+        "Segment Anything: carry the object on to lower planes",
+        ("J",),
+    ),
+    FORWARD: _Action(
+        lambda controller: controller.propagate("forward"),
+        "Segment Anything: carry the object on to higher planes",
+        ("K",),
     ),
     **{f"napari-sam:class_{number}": _class_action(number) for number in range(1, 10)},
 }

@@ -23,8 +23,8 @@ from napari_sam.ui.deciding import Deciding
 from napari_sam.ui.hovering import Hovering
 from napari_sam.ui.keeping import Keeping
 from napari_sam.ui.layers import refusal, unwrap
+from napari_sam.ui.lineage import Lineage
 from napari_sam.ui.measuring import Measuring
-from napari_sam.ui.overview import Overview
 from napari_sam.ui.prompting import Prompting
 from napari_sam.ui.result import Result, layer_of
 from napari_sam.ui.segmenter import Loaded, ModelChoice
@@ -45,7 +45,7 @@ _SETTLE_MS = 120
 """A slider or contrast limits have to rest this long before the plane is embedded."""
 
 
-class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
+class Controller(Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
     """Connects one viewer, one image at a time, the document and the worker.
 
     Use it from the GUI's thread. :func:`napari_sam.annotate` makes one together with its widget.
@@ -92,6 +92,8 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         self._settled = _timer(_SETTLE_MS, self._look_again)
         self._begin_overview()
         self._begin_everything()
+        self._begin_propagating()
+        self._begin_lineage()
         # After napari itself, which may still be busy with the removal.
         self.viewer.layers.events.removed.connect(self._on_removed, position="last")
         self.viewer.layers.selection.events.active.connect(self._on_active)
@@ -180,6 +182,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         self._hovering = Hovering(session, self._work, enabled=self._preview)
         self._open_outlines(session)
         self._open_everything(session)
+        self._open_tracks(session)
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self._work.embed(session)
         # Objects that were segmented on another image stay as they are.
@@ -194,6 +197,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
                 self._settled.stop()
             self._work.stop_embedding()
             self._close_everything(keep_layer=keep_layers)
+            self._close_tracks(keep_layer=keep_layers)
             self._close_outlines(keep_layer=keep_layers)
             if self._hovering is not None:
                 self._hovering.close(keep_layer=keep_layers)
@@ -244,9 +248,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         """
         end = None if timeout is None else time.monotonic() + timeout
         while not self.closed and (
-            self.busy
-            or self.models.busy
-            or any(timer.isActive() for timer in (self._soon, self._settled, self._everything_soon))
+            self.busy or self.models.busy or any(timer.isActive() for timer in self._timers)
         ):
             if end is not None and time.monotonic() > end:
                 return False
@@ -256,6 +258,10 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         if failure is not None:
             raise failure
         return True
+
+    @property
+    def _timers(self) -> tuple[QTimer, ...]:
+        return self._soon, self._settled, self._everything_soon, self._tracks_soon
 
     @property
     def busy(self) -> bool:
@@ -295,7 +301,11 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         """Whether a layer is a view: of what a click would give, or of classes."""
         if self.session is not None and layer is not None and layer is self.session.result.class_labels:
             return True
-        if self._shows_everything(layer) or (self._outlines is not None and self._outlines.owns(layer)):
+        if (
+            self._shows_everything(layer)
+            or self._is_tracks(layer)
+            or (self._outlines is not None and self._outlines.owns(layer))
+        ):
             return True
         return self._hovering is not None and self._hovering.layer.owns(layer)
 
@@ -316,6 +326,8 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
             self.closing.emit()
             self.viewer.layers.events.removed.disconnect(self._on_removed)
             self.viewer.layers.selection.events.active.disconnect(self._on_active)
+            # Tracks are a result, too.
+            self._close_tracks(keep_layer=True)
             self._leave(keep_layers=window_is_gone)
             self._work.close()
             for result in self._results:
@@ -333,6 +345,8 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
                 self._hovering.layer.clear()
             self._outline_again()
             self._everything_moved(document=True)
+            self._touched(changes.before)
+            self._tracks_again()
         self.changed.emit()
 
     def _on_double_click(self, _: ViewerModel, event: Any) -> None:
@@ -357,6 +371,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
         self._settled.start()
         self._outline_again()
         self._everything_moved()
+        self._tracks_moved()
         self.changed.emit()
 
     def _on_pixels(self) -> None:
@@ -372,6 +387,7 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
             return
         if self.session.shape_changed:
             image = self.session.image
+            self._stop_for_image(image, "has another shape")
             self._leave()
             self._tell("The image has another shape now: its objects stay in their layer, a new one begins.")
             self._enter(image, Result(image))
@@ -389,6 +405,8 @@ class Controller(Prompting, Deciding, Overview, SegmentingEverything, Keeping):
             self.session.end_gesture()
 
     def _on_removed(self, event: Any) -> None:
+        self._stop_for_image(event.value, "was removed")
+        self._on_tracks_removed()
         if self.session is None:
             return
         if event.value is self.image:

@@ -38,3 +38,5 @@ class Controlling:
     # Warns the user.
     _tell: Callable[[str], None]
     _on_failed: Callable[[Exception], None]
+    # What is computed plane by plane must not come on top of what is undone.
+    _stop_for_history: Callable[[], None]

@@ -67,13 +67,15 @@ class Deciding(Controlling):
                 document.reject()
 
     def undo(self) -> None:
-        """Take back the newest step."""
+        """Take back the newest step; objects that are being carried on stop where they are."""
+        self._stop_for_history()
         with self._command() as document:
             if document is not None and not document.undo():
                 self._tell("There is nothing to undo.")
 
     def redo(self) -> None:
         """Do again what was undone last."""
+        self._stop_for_history()
         with self._command() as document:
             if document is not None and not document.redo():
                 self._tell("There is nothing to redo.")

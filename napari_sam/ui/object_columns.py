@@ -14,6 +14,7 @@ __all__ = [
     "AREA",
     "CLASS",
     "COLUMNS",
+    "PARENT",
     "PLANES",
     "SIZE",
     "Column",
@@ -53,6 +54,8 @@ class Row(NamedTuple):
         On how many planes it is.
     stability : float or None
         Of its masks, from 0 to 1, if it was measured.
+    parent : int
+        Id of the object that it came from when that one divided; 0 for none.
     """
 
     uid: int
@@ -67,6 +70,7 @@ class Row(NamedTuple):
     box: tuple[int, int, int, int] | None = None
     planes: int = 1
     stability: float | None = None
+    parent: int = 0
 
 
 def _grouped(number: int) -> str:
@@ -91,6 +95,10 @@ def _number(value: float | None, digits: str = ".3g") -> str:
     if 1000 <= abs(value) < 1e9:
         return _grouped(round(value))
     return f"{value:{digits if abs(value) < 1000 else '.3g'}}"
+
+
+def _parent(number: int) -> str:
+    return str(number) if number else "–"
 
 
 def _box(box: tuple[int, int, int, int] | None) -> str:
@@ -158,8 +166,17 @@ COLUMNS = (
     Column("Source", "Where it came from", "source", "automatic"),
     # Nearly always the same.
     Column("State", "What became of it", "state", "accepted", shown=False),
+    Column(
+        "Parent",
+        "The object that it came from when that one divided",
+        "parent",
+        "Parent",
+        _parent,
+        True,
+        True,
+    ),
 )
-CLASS, AREA, SIZE, PLANES = 1, 2, 3, 5
+CLASS, AREA, SIZE, PLANES, PARENT = 1, 2, 3, 5, 10
 
 _MEASURED = {
     "perimeter": ("Perimeter", "Length of the outline", ".3g"),
@@ -240,6 +257,8 @@ def as_csv(
     measured : mapping of int to sequence of (float or None)
         By uid, as many numbers as there are names; empty cells for objects that are not there.
 
+    The parents of objects are only told if one has a parent.
+
     Examples
     --------
     >>> row = Row(1, 7, "cell", (1, 0, 0, 1), 12, 0.9, "clicked", "accepted", box=(3, 4, 4, 3))
@@ -248,7 +267,9 @@ def as_csv(
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*_CSV_HEAD, *names))
+    rows = list(rows)
+    related = any(row.parent for row in rows)
+    writer.writerow((*_CSV_HEAD, *(["parent"] if related else []), *names))
     unknown = (None,) * len(names)
     for row in rows:
         area_unit = f"{unit}²" if unit and row.size is not None else None
@@ -256,6 +277,7 @@ def as_csv(
             (row.id, row.class_name, row.area, row.size, area_unit)
             + (row.box or (None,) * 4)
             + (row.planes, row.score, row.stability, row.source, row.state)
+            + ((row.parent or None,) if related else ())
             + tuple(measured.get(row.uid, unknown))
         )
     return text.getvalue()

@@ -61,6 +61,12 @@ class ObjectTable(QWidget):
     split_asked = Signal(int)
     """The user wants the parts of an object to become objects: its uid."""
 
+    relate_asked = Signal(object)
+    """The user says that one of several objects divided into the others: the list of their uids."""
+
+    unrelate_asked = Signal(object)
+    """The user says that objects came from no others: the list of their uids."""
+
     measure_asked = Signal(bool)
     """Whether the user wants shapes and intensities to be measured."""
 
@@ -69,7 +75,7 @@ class ObjectTable(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.classes: list[tuple[int, str]] = []
         self._rows = ObjectRows(self)
-        self._quiet = False
+        self._quiet = self._stack = self._related = False
         self.view = ObjectView(self)
         self.view.setModel(self._rows)
         self.view.set_widths()
@@ -95,6 +101,7 @@ class ObjectTable(QWidget):
         """Show these objects; those that were shown and selected stay selected."""
         with self._undisturbed():
             self._rows.replace(rows)
+        self._look_for_parents(rows)
 
     def update_rows(self, changed: Sequence[Row], removed: Iterable[int] = ()) -> None:
         """Show what changed; sorting, selection and scroll position stay.
@@ -109,6 +116,21 @@ class ObjectTable(QWidget):
         gone = set(removed)
         with self._undisturbed():
             self._rows.update(changed, gone)
+        self._look_for_parents(changed)
+
+    def _look_for_parents(self, changed: Sequence[Row]) -> None:
+        """Offer the parents of objects if one has a parent."""
+        related = any(row.parent for row in changed)
+        if not related and self._related:
+            related = any(row.parent for row in self._rows.rows)
+        if related != self._related:
+            self._related = related
+            self.view.offer(parents=related)
+
+    @property
+    def related(self) -> bool:
+        """Whether any object came from another one."""
+        return self._related
 
     @property
     def rows(self) -> list[Row]:
@@ -158,6 +180,7 @@ class ObjectTable(QWidget):
         stack : bool
             Whether it has more than one plane.
         """
+        self._stack = stack
         self._rows.set_unit(unit)
         self.view.offer(sizes=bool(unit), planes=stack)
 
@@ -228,6 +251,7 @@ class ObjectTable(QWidget):
             ("open", "Open", "Go on with the object: its prompts come back", count == 1),
             ("merge", "Merge", "Make one object of the selected ones", count > 1),
             ("split", "Split into parts", "Make an object of each connected part", count == 1),
+            *self._family(),
             ("class", "Class", "Give the selected objects a class", count > 0),
             ("delete", "Delete", "Remove the selected objects", count > 0),
             ("copy", "Copy as CSV", "Copy the selected rows for a spreadsheet", count > 0),
@@ -241,6 +265,21 @@ class ObjectTable(QWidget):
             action.setEnabled(enabled)
         menu.triggered.connect(self._on_action)
         return menu
+
+    def _family(self) -> list[tuple[str, str, str, bool]]:
+        """What can be said about who came from whom, where there is time."""
+        if not self._stack:
+            return []
+        chosen = [self._rows.rows[self._rows.where[uid]] for uid in self.selected]
+        return [
+            (
+                "relate",
+                "Mother and daughters",
+                "The one that is there first divided into the others",
+                len(chosen) > 1,
+            ),
+            ("unrelate", "No parent", "They came from no other object", any(row.parent for row in chosen)),
+        ]
 
     def _add_classes(self, menu: QMenu, text: str) -> QAction | None:
         """A menu of the classes inside the menu."""
@@ -305,6 +344,10 @@ class ObjectTable(QWidget):
             self.split_asked.emit(uids[0])
         elif what == "merge" and len(uids) > 1:
             self.merge_asked.emit(uids)
+        elif what == "relate" and len(uids) > 1:
+            self.relate_asked.emit(uids)
+        elif what == "unrelate" and uids:
+            self.unrelate_asked.emit(uids)
         elif what == "delete" and uids:
             self.delete_asked.emit(uids)
         elif what == "copy" and uids and (clipboard := QGuiApplication.clipboard()) is not None:

@@ -9,7 +9,7 @@ from qtpy.QtCore import QEvent, QPoint, QSize, Qt, Signal  # type: ignore[attr-d
 from qtpy.QtGui import QKeyEvent, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QWidget
 
-from napari_sam.ui.object_columns import AREA, CLASS, COLUMNS, PLANES, SIZE, Column
+from napari_sam.ui.object_columns import AREA, CLASS, COLUMNS, PARENT, PLANES, SIZE, Column
 from napari_sam.ui.object_rows import SWATCH, ObjectRows
 
 __all__ = ["ObjectView"]
@@ -50,7 +50,7 @@ class ObjectView(QTableView):
         self.setIconSize(QSize(SWATCH, SWATCH))
         # What the user wants to see or not; what the image has nothing for is not shown in any case.
         self._wanted: dict[str, bool] = {}
-        self._missing = {COLUMNS[number].field for number in (SIZE, PLANES)}
+        self._missing = {COLUMNS[number].field for number in (SIZE, PLANES, PARENT)}
         self.unmeasured: AbstractSet[str] = frozenset()
         self.measures = False
 
@@ -104,9 +104,17 @@ class ObjectView(QTableView):
         self.unmeasured = frozenset(unmeasured)
         self._show_columns()
 
-    def offer(self, *, sizes: bool, planes: bool) -> None:
-        """Whether there are sizes in physical units, and objects on several planes."""
-        missing = {COLUMNS[number].field for number, there in ((SIZE, sizes), (PLANES, planes)) if not there}
+    def offer(
+        self, *, sizes: bool | None = None, planes: bool | None = None, parents: bool | None = None
+    ) -> None:
+        """Whether there are sizes in physical units, several planes, and objects that came from others.
+
+        What is not given stays as it was.
+        """
+        missing = set(self._missing)
+        for number, there in ((SIZE, sizes), (PLANES, planes), (PARENT, parents)):
+            if there is not None:
+                (missing.discard if there else missing.add)(COLUMNS[number].field)
         if missing != self._missing:
             self._missing = missing
             self._show_columns()

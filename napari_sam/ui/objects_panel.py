@@ -49,6 +49,8 @@ class ObjectsPanel(QWidget):
         self.table.delete_asked.connect(controller.delete_objects)
         self.table.merge_asked.connect(controller.merge_objects)
         self.table.split_asked.connect(controller.split_object)
+        self.table.relate_asked.connect(controller.relate)
+        self.table.unrelate_asked.connect(lambda uids: controller.set_parent(uids, 0))
         self.table.measure_asked.connect(self._measure)
         controller.measuring.changed.connect(self._on_measured)
         self.table.class_asked.connect(lambda uids, number: controller.set_class(number, uids))
@@ -125,6 +127,10 @@ class ObjectsPanel(QWidget):
         touched = set(changes.before)
         if changes.keys:
             touched.add(document.current.uid)
+        if self.table.related:
+            # What is gone is nobody's parent, and what comes back may be.
+            moved = {uid for uid, was in changes.before.items() if was is None or uid not in document}
+            touched |= {item.uid for item in document.objects if item.parent in moved} if moved else set()
         here = [item for uid in touched if (item := document.get(uid)) is not None]
         self.table.update_rows(self._rows(here), [uid for uid in touched if uid not in document])
 
@@ -135,7 +141,13 @@ class ObjectsPanel(QWidget):
         names = {one.id: one.name for one in document.classes}
         self.table.classes = list(names.items())
         pixel = None if self._pixel is None else self._pixel[0]
-        return [row_of(item, names, self._colour, document.current.uid, pixel) for item in items]
+        current = document.current.uid
+
+        def parent(item: SamObject) -> int:
+            found = document.get(item.parent) if item.parent else None
+            return 0 if found is None else found.id
+
+        return [row_of(item, names, self._colour, current, pixel, parent(item)) for item in items]
 
     def _colour(self, number: int) -> tuple[float, float, float, float]:
         labels = self._controller.result_layer

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari.layers import Labels
+from psygnal import Signal
 
 from napari_sam.annotation import SamObject, Source
 from napari_sam.errors import PromptError
@@ -26,6 +27,9 @@ __all__ = ["Overview"]
 
 class Overview(Controlling):
     """The part of a controller for all objects of an image."""
+
+    selection_changed = Signal()
+    """Other objects are selected."""
 
     def segment_each(self, layer: Layer) -> None:
         """Make one object for each point, each shape's box, or each label of another layer, in one step."""
@@ -73,11 +77,18 @@ class Overview(Controlling):
         self._outlined: list[int] = []
         self._outlines: HighlightLayer | None = None
 
+    @property
+    def selected(self) -> list[int]:
+        """The uids of the objects that were selected, in the table or with napari's picker."""
+        session = self.session
+        return [] if session is None else [uid for uid in self._outlined if uid in session.document]
+
     def highlight(self, uids: Sequence[int]) -> None:
         """Show the outlines of objects, and no others."""
         if self._outlined or uids:
             self._outlined = list(uids)
             self._outline_again()
+            self.selection_changed.emit()
 
     def _outline_again(self) -> None:
         """Objects or the displayed plane changed."""

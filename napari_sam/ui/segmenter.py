@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from napari_sam.annotation import Answer, Plane, SamObject, Snapshot, Source
 from napari_sam.errors import Cancelled, DeviceError, ModelError
-from napari_sam.inference.embedding_cache import EmbeddingCache
+from napari_sam.inference.embedding_cache import CACHE_BYTES, EmbeddingCache
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.zoo import ZOO
 from napari_sam.ui.plane import View
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_sam.inference.candidates import MaskCandidates
     from napari_sam.inference.engine import Segment
     from napari_sam.inference.filtering import Filter, Sieve
     from napari_sam.inference.mask import Mask
     from napari_sam.models.base import Embedding, PromptableModel
+    from napari_sam.ui.carrying import Carried, Carrying
 
 __all__ = ["Everything", "Loaded", "ModelChoice", "Segmenter"]
 
@@ -94,6 +97,7 @@ class Segmenter:
         self._model: PromptableModel | None = None
         self._embeddings: EmbeddingCache[Hashable] = EmbeddingCache()
         self._newest: tuple[Hashable, Answer] | None = None
+        self._carrying: Carrying | None = None
         self._answering = threading.Condition()
         self._seconds = 0.0
 
@@ -141,6 +145,7 @@ class Segmenter:
         """
         from napari_sam.annotation.asking import to_answer
         from napari_sam.inference import engine
+        from napari_sam.inference.threads import leaving_a_core
 
         if self._newest is None or self._newest[0] != view.key or self._newest[1].prompts != prompts:
 
@@ -148,7 +153,10 @@ class Segmenter:
                 embedding = self._embedding(view)
                 # Not what it takes while the GUI is busy, too.
                 began = time.thread_time()
-                return engine.segment(self._ready(), embedding, prompts), time.thread_time() - began
+                # The GUI is to show it at once, and has other things to draw.
+                with leaving_a_core():
+                    segment = engine.segment(self._ready(), embedding, prompts)
+                return segment, time.thread_time() - began
 
             segment, seconds = self._computed(attempt)
             answer = to_answer(segment, prompts, self._ready(), view.look)
@@ -256,6 +264,34 @@ class Segmenter:
         sieve.find_holes(sieve.select(wanted))
         return Everything(sieve, wanted)
 
+    def carry_on(self, carrying: Carrying) -> Carried | None:
+        """The next plane of a propagation; None after the last one.
+
+        Between two planes, what the model remembers of those before is kept. A device that fails meanwhile
+        makes it begin again, with what there is in its place.
+
+        Raises
+        ------
+        Cancelled
+            If it was stopped.
+        """
+        if self._carrying is not carrying:
+            self._stop_carrying()
+            self._carrying = carrying
+        try:
+            found = self._computed(lambda: carrying.go_on(self._ready(), self._embedding_of_many))
+        except Exception:
+            self._stop_carrying()
+            raise
+        if found is None:
+            self._stop_carrying()
+        return found
+
+    def _stop_carrying(self) -> None:
+        carrying, self._carrying = self._carrying, None
+        if carrying is not None:
+            carrying.close()
+
     def completed(self, snapshot: Snapshot) -> Snapshot:
         """The same with the checksum of the weights in the answers of this model."""
         from napari_sam.annotation.asking import with_digests
@@ -266,6 +302,17 @@ class Segmenter:
         from napari_sam.inference import engine
 
         return self._embeddings.get(view.key, lambda: engine.encode(self._ready(), view.pixels()))
+
+    def _embedding_of_many(self, view: View, read: Callable[[], NDArray[Any]]) -> Embedding:
+        """The embedding of one of many views: kept if it drives out no other one."""
+        from napari_sam.inference import engine
+
+        if view.key in self._embeddings:
+            return self._embedding(view)
+        embedding = engine.encode(self._ready(), read())
+        if self._embeddings.nbytes + embedding.nbytes <= CACHE_BYTES:
+            self._embeddings[view.key] = embedding
+        return embedding
 
     def _ready(self) -> PromptableModel:
         if self._model is None:
@@ -283,6 +330,9 @@ class Segmenter:
         return _load(choice.name, choice.device)
 
     def _forget(self) -> None:
+        if self._carrying is not None:
+            # It holds the model, too. Whoever goes on with it begins again.
+            self._carrying.close()
         self._model = self._choice = self._newest = None
         self._embeddings.clear()
 

@@ -12,10 +12,10 @@ from napari_sam.inference.mask import box_around
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_sam.annotation import SamObject
+    from napari_sam.annotation import Plane, SamObject
     from napari_sam.ui.session import Session
 
-__all__ = ["bring_into_view"]
+__all__ = ["bring_into_view", "go_to_plane"]
 
 
 def bring_into_view(viewer: ViewerModel, session: Session, items: Sequence[SamObject]) -> None:
@@ -37,3 +37,15 @@ def bring_into_view(viewer: ViewerModel, session: Session, items: Sequence[SamOb
     centre = [world[axis - first] if axis >= first else 0.0 for axis in dims.displayed]
     # The camera's centre is z, y, x whatever is displayed.
     viewer.scene.camera.center = (0.0,) * (3 - len(centre)) + tuple(centre)
+
+
+def go_to_plane(viewer: ViewerModel, session: Session, plane: Plane) -> None:
+    """Display another plane that lies as the displayed one; the canvas shows the same part of it."""
+    image, dims = session.image, viewer.dims
+    at = np.asarray(image.world_to_data(dims.point), dtype=float)[-image.ndim :]
+    for axis, i in enumerate(plane.index):
+        if i is not None:
+            at[axis] = i
+    # All axes: where the image is turned, one in the world depends on several of its own.
+    first = dims.ndim - image.ndim
+    dims.set_point(range(first, dims.ndim), [float(x) for x in image.data_to_world(at)])

@@ -20,6 +20,7 @@ from napari_sam.ui.controller import Controller
 from napari_sam.ui.current_panel import CurrentPanel
 from napari_sam.ui.layers import unwrap
 from napari_sam.ui.objects_panel import ObjectsPanel
+from napari_sam.ui.propagation_panel import PropagationPanel
 from napari_sam.ui.recovery_row import RecoveryRow
 from napari_sam.ui.segmenter import ModelChoice
 from napari_sam.ui.source_panel import SourcePanel
@@ -55,6 +56,7 @@ class SegmentWidget(QScrollArea):
         self.recovery = RecoveryRow(self.controller)
         self.current = CurrentPanel(self.controller)
         self.automatic = AutomaticPanel(self.controller)
+        self.propagation = PropagationPanel(self.controller)
         self.objects = ObjectsPanel(self.controller)
         inside = QWidget()
         layout = QVBoxLayout(inside)
@@ -63,13 +65,15 @@ class SegmentWidget(QScrollArea):
         layout.addWidget(self.recovery)
         layout.addWidget(self.current)
         layout.addWidget(self.automatic)
+        layout.addWidget(self.propagation)
         layout.addWidget(self.objects, 1)
         # On small screens, and beside other docks, there may be less room than all of them need.
         self.setWidget(inside)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         # Once it has grown.
-        self.automatic.grown.connect(lambda: QTimer.singleShot(0, self._show_automatic))
+        for grown in (self.automatic, self.propagation):
+            grown.grown.connect(lambda part=grown: QTimer.singleShot(0, lambda: self._show_part(part)))
         self.controller.changed.connect(self._refresh)
         keys.open(self.controller)
         keys.changed.connect(self._refresh_keys)
@@ -87,14 +91,15 @@ class SegmentWidget(QScrollArea):
             self.recovery.refresh()
             self.current.refresh()
             self.automatic.refresh()
+            self.propagation.refresh()
             self.objects.refresh()
 
-    def _show_automatic(self) -> None:
+    def _show_part(self, part: AutomaticPanel | PropagationPanel) -> None:
         # Layouts inside layouts take several turns of the event loop.
         QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         # Its beginning is worth more than its end, where there is no room for both.
-        self.ensureWidgetVisible(self.automatic, 0, 0)
-        self.ensureWidgetVisible(self.automatic.button, 0, 0)
+        self.ensureWidgetVisible(part, 0, 0)
+        self.ensureWidgetVisible(part.button, 0, 0)
 
     def _refresh_keys(self) -> None:
         self.current.refresh_keys()
@@ -109,6 +114,7 @@ class SegmentWidget(QScrollArea):
         self.controller.changed.disconnect(self._refresh)
         self.source.close_panel()
         self.automatic.close_panel()
+        self.propagation.close_panel()
         self.objects.close_panel()
         keys.changed.disconnect(self._refresh_keys)
         keys.close(self.controller)

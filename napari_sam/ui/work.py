@@ -13,6 +13,7 @@ from psygnal import Signal
 from napari_sam.annotation import Answer, Document, Plane, SamObject, Snapshot, Source
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
+from napari_sam.ui.carrying import Carried, Carrying
 from napari_sam.ui.plane import View
 from napari_sam.ui.requests import Requests
 from napari_sam.ui.segmenter import Everything, ModelChoice, Segmenter
@@ -62,6 +63,7 @@ class Work:
         self._asked: WeakKeyDictionary[Document, _Asked] = WeakKeyDictionary()
         self._abandoned = threading.Event()
         self._stop = _Stop()
+        self._carrying: Carrying | None = None
         self._embedded: Hashable = None
         # What the model before computes for the eye is of no use any more.
         self.models.loading.connect(self._on_loading)
@@ -207,6 +209,35 @@ class Work:
         """Stop looking for everything."""
         self._stop.set()
 
+    def when_answered(
+        self, key: Hashable, function: Callable[[], Any], failed: Callable[[Exception], Any]
+    ) -> None:
+        """Do something, in the GUI's thread, once all that was asked for until now has been answered.
+
+        One of the callbacks is called, `failed` if there is no model, unless the widget was closed.
+        """
+        self._submit(key, "Waiting for masks", lambda: None, lambda _: function(), failed)
+
+    def carry_on(
+        self,
+        key: Hashable,
+        carrying: Carrying,
+        saying: str,
+        deliver: Callable[[Carried | None], Any],
+        failed: Callable[[Exception], Any],
+    ) -> None:
+        """The next plane of a propagation, after what was asked for before; `deliver` gets None at its end.
+
+        One of the callbacks is called, `failed` also where it was stopped, unless the widget was closed.
+        """
+        self._carrying = carrying
+        self._submit(key, saying, lambda: self._segmenter.carry_on(carrying), deliver, failed)
+
+    def stop_carrying(self) -> None:
+        """Stop the propagation that is going on; it fails with :class:`~napari_sam.errors.Cancelled`."""
+        if self._carrying is not None:
+            self._carrying.stop.set()
+
     def keep(
         self,
         key: Hashable,
@@ -224,6 +255,7 @@ class Work:
         """Forget all that was asked for."""
         self._abandoned.set()
         self._stop.set()
+        self.stop_carrying()
         self.models.close()
         self.files.close()
         self.requests.close()
@@ -279,6 +311,7 @@ class Work:
         # What waits for the first model goes on waiting.
         if self.models.ready:
             self._stop.set()
+            self.stop_carrying()
 
     def _on_no_model(self, error: Exception) -> None:
         if not self.models.ready:

@@ -15,7 +15,7 @@ from qtpy.QtGui import QContextMenuEvent, QGuiApplication, QIcon
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMenu, QWidget
 
-from napari_sam.ui.object_columns import AREA, CLASS, COLUMNS, PLANES, SIZE
+from napari_sam.ui.object_columns import AREA, CLASS, COLUMNS, PARENT, PLANES, SIZE
 from napari_sam.ui.object_table import ObjectTable, Row
 
 ASCENDING, DESCENDING = Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder
@@ -115,6 +115,7 @@ def test_what_the_cells_say(table: ObjectTable) -> None:
         "–",
         "clicked",
         "accepted",
+        "–",
     ]
     assert cell(table, 8, IOU) == "0.88"
     assert cell(table, 8, FIELDS.index("stability")) == "0.91"
@@ -333,6 +334,41 @@ def test_csv_can_be_read_again(table: ObjectTable, heard: Heard) -> None:
         ["3", "cell", "30", "", "", *[""] * 4, "1", "0.5", "", "clicked", "accepted"],
         ["1", odd, "1234567", "", "", *[""] * 4, "1", "", "", "clicked", "accepted"],
     ]
+
+
+def test_parents_are_shown_where_there_are_any(table: ObjectTable, heard: Heard) -> None:
+    table.set_rows([row(1), row(2)])
+    assert not table.view.is_shown(PARENT)
+    table.update_rows([row(2, parent=1)])
+    assert table.view.is_shown(PARENT)
+    assert [cell(table, uid, PARENT) for uid in (1, 2)] == ["–", "1"]
+    table.select([1, 2])
+    QTest.keyClick(table.view, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    read = list(csv.DictReader(io.StringIO(QGuiApplication.clipboard().text())))
+    assert [one["parent"] for one in read] == ["", "1"]
+    table.update_rows([], [2])
+    assert not table.view.is_shown(PARENT)
+
+
+def test_who_came_from_whom_is_said_in_the_menu(table: ObjectTable) -> None:
+    said = []
+    table.relate_asked.connect(lambda uids: said.append(("relate", uids)))
+    table.unrelate_asked.connect(lambda uids: said.append(("unrelate", uids)))
+    table.set_rows([row(1), row(2), row(3, parent=1)])
+    table.select([1, 3])
+    assert not any(action.text() == "No parent" for action in table.menu().actions())
+    table.fit_image("", stack=True)
+    for chosen, text, enabled in (
+        ([1, 2], "No parent", False),
+        ([1], "Mother and daughters", False),
+        ([1, 3], "No parent", True),
+        ([1, 3], "Mother and daughters", True),
+    ):
+        table.select(chosen)
+        (action,) = (one for one in table.menu().actions() if one.text() == text)
+        assert action.isEnabled() == enabled
+        action.trigger()
+    assert said == [("unrelate", [1, 3]), ("relate", [1, 3])]
 
 
 def test_selecting_scrolls_if_asked(table: ObjectTable) -> None:
