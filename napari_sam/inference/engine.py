@@ -89,6 +89,13 @@ class Prediction:
             logits = self._logits_at(y.astype(np.float32), x.astype(np.float32))
         return logits if self.limit is None else np.clip(logits, -self.limit, self.limit)
 
+    def logits_in(self, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """The logits of the pixels between rows and columns: shape (C, h, w), float32."""
+        y, x = (
+            np.arange(part.start, part.stop, dtype=np.float32) + np.float32(0.5) for part in (rows, columns)
+        )
+        return self._logits_at(y, x)
+
     def full_logits(self) -> NDArray[np.float32]:
         """The logits of every pixel: shape (C, H, W), float32. The masks are where they are above 0."""
         return self._logits_at(*self._pixels())

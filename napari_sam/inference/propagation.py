@@ -40,12 +40,15 @@ class StopRule:
 
     Attributes
     ----------
-    min_predicted_iou : float, default 0.5
+    min_predicted_iou : float, default 0.3
         Of the model for its mask.
-    min_overlap : float, default 0.2
-        The IoU of the mask with what was expected there: the mask of the plane before.
+    min_overlap : float, default 0.3
+        The IoU of the mask with that of the plane before.
     max_area_change : float, default 3.0
         By what factor its area may grow or shrink from one plane to the next.
+    min_contrast : float, default 0.2
+        How much of the greatest contrast that the object had on the way is left at least, if it stood out
+        from its surroundings: on its way out of focus it fades.
 
     Raises
     ------
@@ -53,15 +56,17 @@ class StopRule:
         If one of them is out of range.
     """
 
-    min_predicted_iou: float = 0.5
-    min_overlap: float = 0.2
+    min_predicted_iou: float = 0.3
+    min_overlap: float = 0.3
     max_area_change: float = 3.0
+    min_contrast: float = 0.2
 
     def __post_init__(self) -> None:
-        if not (0 <= self.min_predicted_iou <= 1 and 0 <= self.min_overlap <= 1):
+        shares = self.min_predicted_iou, self.min_overlap, self.min_contrast
+        if not all(0 <= share <= 1 for share in shares):
             raise ValueError(
-                "The predicted IoU and the overlap at which an object ends lie between 0 and 1, "
-                f"not at {self.min_predicted_iou} and {self.min_overlap}."
+                "Predicted IoU, overlap and contrast at which an object ends lie between 0 and 1, "
+                f"not at {shares[0]}, {shares[1]} and {shares[2]}."
             )
         if not self.max_area_change >= 1:
             raise ValueError(

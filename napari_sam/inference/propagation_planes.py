@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from napari_sam.inference import engine
 from napari_sam.inference.mask import Mask
-from napari_sam.inference.prompts import Prompts
 from napari_sam.inference.propagation import Carried, StopRule
 from napari_sam.inference.propagation_spans import Front, arriving, ended, fronts_of, spans_of, stoppable
+from napari_sam.inference.propagation_step import answers, contrast
 from napari_sam.inference.video_frames import VideoFrames
 from napari_sam.models.base import Embedding, PromptableModel
 
 __all__ = ["carry_by_planes"]
+
+_STANDS_OUT = 1.5
+"""Standard deviations between an object and its surroundings, from which on the contrast is looked at."""
 
 
 def carry_by_planes(
@@ -44,18 +50,15 @@ def carry_by_planes(
     spans = spans_of(annotated, wanted)
     forward, backward = fronts_of(spans)
 
-    def embedding(position: int) -> Embedding:
-        if embed is not None:
-            return embed(position)
-        return engine.encode(model, frames.read(position))
-
     def sweep(fronts: list[Front], step: int, *, halfway: bool) -> Iterator[Carried]:
         for position, here in arriving(fronts, step, halfway=halfway):
             with stoppable(model, cancelled, position):
-                found = _found(model, embedding(position), here, rule)
+                plane = frames.read(position)
+                embedding = engine.encode(model, plane) if embed is None else embed(position)
+                found = answers(model, embedding, [front.mask for front in here])
             masks: dict[int, tuple[Mask, float] | None] = {}
             for front, answer in zip(here, found, strict=True):
-                if answer is None:
+                if not _goes_on(rule, front, *answer, plane):
                     fronts.remove(front)
                     continue
                 front.position, front.mask = position, answer[0]
@@ -73,24 +76,23 @@ def carry_by_planes(
     yield from ended(spans, [])
 
 
-def _found(
-    model: PromptableModel, embedding: Embedding, fronts: Sequence[Front], rule: StopRule
-) -> list[tuple[Mask, float] | None]:
-    """The masks of objects on the next plane; None for those that have ended."""
-    segments = engine.segment_all(
-        model, embedding, [Prompts.create(front.mask.shape, mask=front.mask) for front in fronts]
-    )
-    return [
-        (segment.mask, segment.score) if _goes_on(rule, front.mask, segment.mask, segment.score) else None
-        for front, segment in zip(fronts, segments, strict=True)
-    ]
-
-
-def _goes_on(rule: StopRule, before: Mask, mask: Mask, score: float) -> bool:
+def _goes_on(rule: StopRule, front: Front, mask: Mask, score: float, plane: NDArray[Any]) -> bool:
     """Whether a mask is still the object."""
     if mask.is_empty or score < rule.min_predicted_iou:
         return False
-    common, areas = (before & mask).area, (before.area, mask.area)
+    common, areas = (front.mask & mask).area, (front.mask.area, mask.area)
     if common < rule.min_overlap * (sum(areas) - common):
         return False
-    return max(areas) <= rule.max_area_change * min(areas)
+    if max(areas) > rule.max_area_change * min(areas):
+        return False
+    difference, spread = contrast(plane, mask)
+    if difference == spread == 0:
+        # All around is of one value: there is nothing to see.
+        return False
+    if front.contrast is None:
+        front.contrast = difference if difference > _STANDS_OUT * spread else 0.0
+    if difference < rule.min_contrast * front.contrast:
+        return False
+    if front.contrast:
+        front.contrast = max(front.contrast, difference)
+    return True

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from napari_sam.inference.mask import Mask, box_around
 
-__all__ = ["between", "centroid", "moved"]
+__all__ = ["between", "centroid", "moved", "signed_distance"]
 
 
 def between(one: Mask, other: Mask, share: float) -> Mask:
@@ -41,7 +41,7 @@ def between(one: Mask, other: Mask, share: float) -> Mask:
     centre = (1 - share) * start + share * end
     masks = moved(one, centre - start), moved(other, centre - end)
     rows, columns = box_around(*masks)
-    distances = [_signed_distance(mask.bits_in(rows, columns)) for mask in masks]
+    distances = [signed_distance(mask.bits_in(rows, columns)) for mask in masks]
     bits = (1 - share) * distances[0] + share * distances[1] > 0
     return Mask((rows.start, columns.start), bits, one.shape)
 
@@ -75,10 +75,22 @@ def moved(mask: Mask, way: NDArray[np.float64]) -> Mask:
     return Mask((top, left), bits, mask.shape)
 
 
-def _signed_distance(bits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The distance of each pixel's centre to the outline, in pixels; negative outside."""
+def signed_distance(bits: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The distance of each pixel's centre to the outline, in pixels; negative outside.
+
+    Parameters
+    ----------
+    bits : ndarray, shape (h, w), bool
+        What is beyond its edges is outside.
+
+    Examples
+    --------
+    >>> signed_distance(np.array([[False, True, True, True]])).tolist()
+    [[-0.5, 0.5, 0.5, 0.5]]
+    """
     from scipy import ndimage
 
     inside = ndimage.distance_transform_edt(np.pad(bits, 1))[1:-1, 1:-1]
-    outside = ndimage.distance_transform_edt(~bits) if not bits.all() else np.zeros(bits.shape)
-    return np.asarray(np.where(bits, inside - 0.5, 0.5 - outside))
+    if bits.all():
+        return np.asarray(inside - 0.5)
+    return np.asarray(np.where(bits, inside - 0.5, 0.5 - ndimage.distance_transform_edt(~bits)))
