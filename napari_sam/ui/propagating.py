@@ -151,8 +151,8 @@ class Propagating(Overview):
             return None
         return series.position(session.plane)
 
-    def axis_name(self, axis: int) -> str:
-        """What a user calls an axis of the image."""
+    def axis_label(self, axis: int) -> str:
+        """What a user calls an axis of the image; empty if it has no name."""
         if self.session is None:
             return ""
         image, dims = self.session.image, self.viewer.dims
@@ -160,7 +160,11 @@ class Propagating(Overview):
             # napari's own names count from the end.
             if axis < len(names) and not re.fullmatch(r"-?\d*", names[axis]):
                 return str(names[axis])
-        return f"axis {axis}"
+        return ""
+
+    def axis_name(self, axis: int) -> str:
+        """What to call an axis of the image."""
+        return self.axis_label(axis) or f"axis {axis}"
 
     def go_to(self, position: int) -> None:
         """Display another plane of the series."""

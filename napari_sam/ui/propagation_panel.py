@@ -177,9 +177,9 @@ class PropagationPanel(Folding):
         self._list_axes(axes)
         item, running, series = controller.in_focus, controller.propagating, controller.series
         states, axis = controller.states_of(item), controller.series_axis
-        name = "" if axis is None else controller.axis_name(axis)
+        name = "" if axis is None else controller.axis_label(axis)
         whose = "no object" if item is None else f"object {item.id}"
-        self.strip.show_planes(states, controller.series_position, name, whose)
+        self.strip.show_planes(states, controller.series_position, name or "plane", whose)
         self.said.setText(_said(item, states))
         self._list_objects()
         here = series is not None and not running
@@ -190,6 +190,8 @@ class PropagationPanel(Folding):
         self.stop_number.setEnabled(not running and self.stop_box.isChecked())
         if series is not None and self.stop_number.maximum() != len(series) - 1:
             self.stop_number.setRange(0, len(series) - 1)
+            if not self.stop_box.isChecked():
+                self.stop_number.setValue(len(series) - 1)
         self._show_progress(running)
         self.divide_button.setEnabled(here and item is not None)
         self.tracks_box.setChecked(controller.tracks_shown)

@@ -231,7 +231,17 @@ class Work:
         One of the callbacks is called, `failed` also where it was stopped, unless the widget was closed.
         """
         self._carrying = carrying
-        self._submit(key, saying, lambda: self._segmenter.carry_on(carrying), deliver, failed)
+
+        def arrived(carried: Carried | None) -> None:
+            if carried is None:
+                self._carrying = None
+            deliver(carried)
+
+        def ended(error: Exception) -> None:
+            self._carrying = None
+            failed(error)
+
+        self._submit(key, saying, lambda: self._segmenter.carry_on(carrying), arrived, ended)
 
     def stop_carrying(self) -> None:
         """Stop the propagation that is going on; it fails with :class:`~napari_sam.errors.Cancelled`."""
