@@ -16,8 +16,7 @@ from napari_sam.cli_errors import one_sentence_errors
 from napari_sam.errors import ImageError
 
 if TYPE_CHECKING:
-    from napari_sam.training.fitting import FitResult, Progress
-    from napari_sam.training.run_file import Measured
+    from napari_sam.training.progress import FitResult, Measured, Progress
     from napari_sam.training.sources import Images, Source
 
 __all__ = ["Part", "train"]

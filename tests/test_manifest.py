@@ -19,7 +19,10 @@ def manifest() -> PluginManifest:
 
 def test_the_manifest_is_valid_and_complete(manifest: PluginManifest) -> None:
     assert manifest.name == "napari-sam"
-    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Segment"]
+    assert [widget.display_name for widget in manifest.contributions.widgets] == [
+        "Segment",
+        "Train a model",
+    ]
     assert [item.command for item in manifest.contributions.menus["napari/layers/segment"]] == [
         "napari-sam.segment"
     ]
@@ -37,10 +40,12 @@ def test_it_is_linked_at_the_top_of_the_source_tree() -> None:
     assert link.resolve() == PATH.resolve()
 
 
-def test_the_widget_gets_the_viewer(manifest: PluginManifest) -> None:
+def test_the_widgets_get_the_viewer(manifest: PluginManifest) -> None:
+    from napari_sam.ui.training_widget import TrainingWidget
     from napari_sam.ui.widget import SegmentWidget
 
-    assert "napari_viewer" in inspect.signature(SegmentWidget).parameters
+    for widget in (SegmentWidget, TrainingWidget):
+        assert "napari_viewer" in inspect.signature(widget).parameters
 
 
 def test_every_format_is_offered(manifest: PluginManifest) -> None:

@@ -82,7 +82,7 @@ def test_the_manifest_at_the_top_is_a_link_to_the_packaged_one() -> None:
 
 def test_the_menu_entries_that_the_pages_name_are_those_of_the_manifest() -> None:
     manifest = yaml.safe_load((ROOT / "napari.yaml").read_text())
-    (widget,) = manifest["contributions"]["widgets"]
+    widget, _ = manifest["contributions"]["widgets"]
     plugin = manifest["display_name"]
     entry = f"*Plugins > {widget['display_name']} ({plugin})*"
     tutorial = (ROOT / "docs" / "tutorial.md").read_text()

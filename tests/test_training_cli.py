@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from napari_sam import load_model
 from napari_sam.cli import app
-from napari_sam.training.run_file import run_path
+from napari_sam.training.progress import run_path
 from napari_sam.training.synthetic import synthetic_sample
 
 SHORT = ("--windows", "1", "--objects", "1", "--part", "decoder", "--device", "cpu")

@@ -22,7 +22,8 @@ from napari_sam.models.sam2 import Sam2, build_sam2
 from napari_sam.models.sam_image_encoder import ImageEncoderViT, ViTSize
 from napari_sam.models.tiny_vit import TinyViT
 from napari_sam.training import FitResult, Progress, fit, fitting
-from napari_sam.training.run_file import RunState, run_path
+from napari_sam.training.progress import run_path
+from napari_sam.training.run_file import RunState
 
 Arrays = list[NDArray[np.uint8]]
 

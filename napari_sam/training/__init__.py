@@ -6,15 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_sam.training.fitting import FitResult, Progress, fit
+    from napari_sam.training.fitting import fit
+    from napari_sam.training.progress import FitResult, Progress
 
 __all__ = ["FitResult", "Progress", "fit"]
 
+_HOMES = {"FitResult": "progress", "Progress": "progress", "fit": "fitting"}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.fitting"), name)
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

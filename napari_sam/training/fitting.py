@@ -25,15 +25,16 @@ from napari_sam.models.sam import Sam
 from napari_sam.models.sam2 import Sam2
 from napari_sam.training.batches import Batches
 from napari_sam.training.lora import merged_state
+from napari_sam.training.progress import FitResult, Measured, Progress, Quality, run_path
 from napari_sam.training.rounds import follow_prompts
-from napari_sam.training.run_file import Measured, RunState, forget, read_run, run_path, write_run
+from napari_sam.training.run_file import RunState, forget, read_run, write_run
 from napari_sam.training.sources import Images, Shelf, Source, hold_out, pair
 from napari_sam.training.trainee import PARTS, AnyTrainee, Part
 from napari_sam.training.trainee_nano import NanoTrainee
 from napari_sam.training.trainee_sam import Sam2Trainee, SamTrainee
-from napari_sam.training.validation import Quality, Validation
+from napari_sam.training.validation import Validation
 
-__all__ = ["FitResult", "Progress", "fit"]
+__all__ = ["fit"]
 
 _MINUTES = 30.0
 _MEASUREMENTS = 10
@@ -45,61 +46,6 @@ _MEASURE_SECONDS = 300.0
 _SAVE_SECONDS = 120.0
 _WARM_UP = 60
 _WEIGHT_DECAY = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is.
-
-    Attributes
-    ----------
-    doing : {"measuring", "training"}
-    share : float
-        Of the run that is done, from 0 to 1.
-    step : int
-    seconds : float
-        Spent on it in all, over interruptions.
-    losses : sequence of (int, float)
-        A step, and the mean loss of a round of prompts since the one before; at most 512, whatever the length
-        of the run.
-    measured : sequence of Measured
-        Steps, seconds and quality on the images for validation; the first one is the model as it was.
-    """
-
-    doing: str
-    share: float
-    step: int
-    seconds: float
-    losses: Sequence[tuple[int, float]]
-    measured: Sequence[Measured]
-
-
-@dataclass(frozen=True, slots=True)
-class FitResult:
-    """What came out of a run.
-
-    Attributes
-    ----------
-    output : Path
-        The weights that were best on the images for validation.
-    step, seconds : int, float
-        How many steps, and how long, in all.
-    before, best : Measured
-        The quality of the model as it was, and of the one in `output`.
-    measured : list of Measured
-    losses : list of (int, float)
-    stopped : bool
-        Whether it was stopped before its end; then it can go on.
-    """
-
-    output: Path
-    step: int
-    seconds: float
-    before: Measured
-    best: Measured
-    measured: list[Measured]
-    losses: list[tuple[int, float]]
-    stopped: bool
 
 
 def fit(
@@ -182,6 +128,8 @@ def fit(
         If there are no labels, sizes differ, or there are too few objects.
     ModelError
         If the model, the part or the output is not possible, or the interrupted run is another one.
+    DownloadCancelled
+        If it was stopped while the model was downloaded.
     DeviceError
         If the device is not there or has too little memory.
 
@@ -204,15 +152,14 @@ def fit(
     train, held = _split(images, labels, val, seed)
     validation = Validation(held, shelf)
     where = pick_device(device)
-    trainee = _trainee(_readable(model), part, rank, seed)
+    stop = threading.Event() if stop is None else stop
+    trainee = _trainee(_readable(model, progress, stop), part, rank, seed)
     trainee.model.to(where)
     batches = Batches(trainee, train, shelf, windows or trainee.windows, objects or trainee.objects, seed)
     name = trainee.model.name or type(trainee.model).__name__
     signature: dict[str, str | int] = {"model": name, "part": part, "rank": rank, "seed": seed}
     rate = learning_rate or trainee.rates[part]
-    run = _Run(
-        trainee, batches, validation, path, signature, limits, rate, progress, stop or threading.Event()
-    )
+    run = _Run(trainee, batches, validation, path, signature, limits, rate, progress, stop)
     if resume and run_path(path).is_file():
         run.take_up()
     return run.go()
@@ -462,10 +409,19 @@ def _checked_output(path: Path, *, resume: bool, overwrite: bool) -> Path:
     return path
 
 
-def _readable(model: str | os.PathLike[str] | PromptableModel) -> PromptableModel:
+def _readable(
+    model: str | os.PathLike[str] | PromptableModel,
+    progress: Callable[[Progress], None] | None,
+    stop: threading.Event,
+) -> PromptableModel:
     """A model of our own, with all its parameters."""
+
+    def arrived(done: int, total: int | None) -> None:
+        if progress is not None:
+            progress(Progress("downloading", done / total if total else 0.0, 0, 0.0, (), ()))
+
     if not isinstance(model, PromptableModel):
-        return read_model(model)
+        return read_model(model, progress=None if progress is None else arrived, cancelled=stop)
     if model.source is not None:
         again = read_model(model.source)
         again.name = model.name

@@ -14,20 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.errors import ModelError
-from napari_sam.training.validation import Quality
+from napari_sam.training.progress import Measured, Quality
 
-__all__ = ["Measured", "RunState", "forget", "read_run", "run_path", "write_run"]
+__all__ = ["RunState", "forget", "read_run", "write_run"]
 
 _MOST_LOSSES = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A measurement: after how many steps and seconds, and what came out."""
-
-    step: int
-    seconds: float
-    quality: Quality
 
 
 @dataclass(slots=True)
@@ -70,11 +61,6 @@ class RunState:
             pairs = zip(self.losses[::2], self.losses[1::2], strict=False)
             self.losses = [(late, (first + second) / 2) for (_, first), (late, second) in pairs]
             self._together *= 2
-
-
-def run_path(output: Path) -> Path:
-    """Where an interrupted run is kept: beside its output, with the suffix ``.run``."""
-    return output.with_suffix(".run")
 
 
 def write_run(

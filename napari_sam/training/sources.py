@@ -49,6 +49,9 @@ class Source:
         Rows and columns that are used.
     whole : bool
         Leave out objects that the region cuts.
+    limits : tuple of float, optional
+    gamma : float
+        How the image is displayed; as for :func:`~napari_sam.inference.image.as_rgb`.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Source:
     size: tuple[int, int] = (0, 0)
     region: tuple[slice, slice] = (slice(None), slice(None))
     whole: bool = False
+    limits: tuple[float, float] | None = None
+    gamma: float = 1.0
 
     @property
     def origin(self) -> object:
@@ -69,11 +74,10 @@ class Source:
     def read(self) -> LabelledImage:
         """The plane as a model sees it, its objects numbered from 1."""
         image, labels = _load(self.image), _load(self.labels)
-        pixels = _displayed(image[self.plane])[self.region]
-        ids = labels[self.plane]
+        pixels = _displayed(image[self.plane], self.limits, self.gamma)[self.region]
+        ids = np.asarray(labels[self.plane])
         part = _numbered(ids[self.region], self.name)
         if self.whole and part.any():
-            ids = np.asarray(ids)
             outside = ids.copy()
             outside[self.region] = 0
             crossing = np.isin(ids[self.region], np.unique(outside[outside > 0]))
@@ -108,7 +112,9 @@ class Shelf:
         return self._planes[source]
 
 
-def pair(images: Images, labels: Images, group: str = "") -> list[Source]:
+def pair(
+    images: Images, labels: Images, group: str = "", *, names: Sequence[str] | None = None
+) -> list[Source]:
     """Every plane that has objects, of images and their labels.
 
     Parameters
@@ -118,6 +124,8 @@ def pair(images: Images, labels: Images, group: str = "") -> list[Source]:
         labels are left out. Of stacks, labels have the shape of the image, (..., H, W); colour is the image's
         last axis.
     group : str
+    names : sequence of str, optional
+        What to call images that are arrays.
 
     Raises
     ------
@@ -144,9 +152,10 @@ def pair(images: Images, labels: Images, group: str = "") -> list[Source]:
             raise ImageError(
                 f"There are {len(first)} images and {len(second)} labels: give labels for each image."
             )
+        called = names or [f"image {number}" for number in range(1, len(first) + 1)]
         couples = [
-            (image.name if isinstance(image, Path) else f"image {number}", image, truth)
-            for number, (image, truth) in enumerate(zip(first, second, strict=True), 1)
+            (image.name if isinstance(image, Path) else name, image, truth)
+            for name, image, truth in zip(called, first, second, strict=True)
         ]
     found = [plane for name, image, truth in couples for plane in _planes(name, image, truth, group)]
     return _some(found)
@@ -243,9 +252,15 @@ def _listed(given: Images, what: str) -> list[NDArray[Any] | Path]:
         given = [given]
     if not isinstance(given, Sequence):
         raise ImageError(f"{type(given).__name__} is not {what}: give a folder, an array, or a list of them.")
-    return [
-        Path(one).expanduser() if isinstance(one, (str, os.PathLike)) else np.asarray(one) for one in given
-    ]
+    return [_file_or_array(one) for one in given]
+
+
+def _file_or_array(given: Any) -> NDArray[Any] | Path:
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given).expanduser()
+    # What is computed or read when it is asked for is asked plane by plane.
+    lazy = all(hasattr(given, name) for name in ("shape", "dtype", "ndim", "__getitem__"))
+    return given if lazy else np.asarray(given)
 
 
 def _planes(name: str, image: NDArray[Any] | Path, labels: NDArray[Any] | Path, group: str) -> list[Source]:
@@ -262,7 +277,7 @@ def _planes(name: str, image: NDArray[Any] | Path, labels: NDArray[Any] | Path, 
         )
     found = []
     for plane in np.ndindex(*ids.shape[:-2]):
-        objects = int(_numbered(ids[plane], name).max(initial=0))
+        objects = int(_numbered(np.asarray(ids[plane]), name).max(initial=0))
         where = f"{name}, plane {','.join(map(str, plane))}" if plane else name
         size = (ids.shape[-2], ids.shape[-1])
         found.append(Source(where, image, labels, plane, group, objects, size))
@@ -284,9 +299,11 @@ def _load(given: NDArray[Any] | Path) -> NDArray[Any]:
     return read_image(given)[0] if isinstance(given, Path) else given
 
 
-def _displayed(plane: NDArray[Any]) -> NDArray[Any]:
+def _displayed(
+    plane: NDArray[Any], limits: tuple[float, float] | None = None, gamma: float = 1.0
+) -> NDArray[Any]:
     """As the model is given it for inference, (H, W, 1) or (H, W, 3)."""
-    pixels = as_rgb(plane)
+    pixels = as_rgb(plane, contrast_limits=limits, gamma=gamma)
     return pixels[..., :1] if pixels.strides[2] == 0 else pixels
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.base import Embedding
 from napari_sam.training.data import LabelledImage
+from napari_sam.training.progress import Quality
 from napari_sam.training.sources import Shelf, Source
 from napari_sam.training.trainee import AnyTrainee
 
-__all__ = ["Quality", "Validation"]
+__all__ = ["Validation"]
 
 T = TypeVar("T")
 
@@ -31,32 +32,6 @@ MOST_OBJECTS = 64
 """Of all images together; at least one of each."""
 LEAST_AREA = 12
 """Smallest object that is asked for, in pixels of the image."""
-
-
-class Quality(NamedTuple):
-    """Means over objects.
-
-    Attributes
-    ----------
-    point : float
-        IoU after one point at the object's centre, the farthest from its outline.
-    box : float
-        IoU after its tight box.
-    """
-
-    point: float
-    box: float
-
-    @property
-    def score(self) -> float:
-        """What the best weights are best in: the mean of both.
-
-        Examples
-        --------
-        >>> Quality(point=0.5, box=0.75).score
-        0.625
-        """
-        return (self.point + self.box) / 2
 
 
 class Validation:
