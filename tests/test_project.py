@@ -82,12 +82,14 @@ def test_the_manifest_at_the_top_is_a_link_to_the_packaged_one() -> None:
 
 def test_the_menu_entries_that_the_pages_name_are_those_of_the_manifest() -> None:
     manifest = yaml.safe_load((ROOT / "napari.yaml").read_text())
-    widget, _ = manifest["contributions"]["widgets"]
+    widgets = manifest["contributions"]["widgets"]
     plugin = manifest["display_name"]
-    entry = f"*Plugins > {widget['display_name']} ({plugin})*"
+    # As napari names them if a plugin has several widgets, and commands in other menus, too.
+    segment, train = (f"*Plugins > {plugin} > {widget['display_name']} ({plugin})*" for widget in widgets)
     tutorial = (ROOT / "docs" / "tutorial.md").read_text()
-    assert entry in README
-    assert entry in tutorial
+    assert segment in README
+    assert segment in tutorial
+    assert train in (ROOT / "docs" / "how-to" / "train.md").read_text()
     (sample,) = re.findall(rf"File > Open Sample > {re.escape(plugin)} > ([^*]+)\*", tutorial)
     assert sample in [one["display_name"] for one in manifest["contributions"]["sample_data"]]
 
