@@ -218,8 +218,10 @@ def test_an_iterator_of_files_is_enough(nano: PromptableModel, data: Path) -> No
 
 
 def test_the_watershed_agrees_with_itself(nano: PromptableModel) -> None:
-    truth = watershed_baseline(PART)
-    found = evaluate(nano, [Sample("a", "b", PART, truth)], only="automatic", baselines=True)
+    part = PART[:100, :100]
+    found = evaluate(
+        nano, [Sample("a", "b", part, watershed_baseline(part))], only="automatic", baselines=True
+    )
     ours, watershed = (line.automatic for line in found.per_dataset())
     assert watershed is not None
     assert ours is not None
