@@ -18,7 +18,9 @@ from napari_sam.models.positions import axial_rotations, rotate
 __all__ = ["MemoryAttention"]
 
 _ROWS = 256
-"""Queries whose scores are computed at once on a CPU."""
+"""Queries whose scores are computed at once on a CPU, in half precision."""
+_TILE = 1024, 512
+"""Queries and keys whose scores are computed at once in float32: 2 MiB."""
 
 
 class MemoryAttention(nn.Module):
@@ -197,9 +199,33 @@ def _attend_in_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     matrix products.
     """
     q = q * q.shape[2] ** -0.5
+    if q.dtype == torch.float32 and not q.requires_grad:
+        return torch.stack([_attend_in_tiles(*one) for one in zip(q, k, v, strict=True)])
     return torch.stack(
         [
             torch.cat([torch.softmax(part @ keys.t(), dim=-1) @ values for part in queries.split(_ROWS)])
             for queries, keys, values in zip(q, k, v, strict=True)
         ]
     )
+
+
+def _attend_in_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of scaled (N, d) to (M, d) and (M, e), in tiles of scores that stay in the cache.
+
+    Each tile is weighted by the highest score so far, and what there is gives way when a higher one comes
+    (Dao et al. 2022, FlashAttention, algorithm 1). A column of ones beside the values sums the weights. Works
+    in place: not for training.
+    """
+    keys = [part.t() for part in k.split(_TILE[1])]
+    values = torch.cat([v, v.new_ones(len(v), 1)], dim=1).split(_TILE[1])
+    found = v.new_empty(len(q), v.shape[1])
+    for queries, mixed in zip(q.split(_TILE[0]), found.split(_TILE[0]), strict=True):
+        highest = q.new_full((len(queries), 1), -torch.inf)
+        total = v.new_zeros(len(queries), v.shape[1] + 1)
+        for some_keys, some_values in zip(keys, values, strict=True):
+            scores = queries @ some_keys
+            higher = torch.maximum(highest, scores.amax(dim=1, keepdim=True))
+            total.mul_((highest - higher).exp_()).addmm_(scores.sub_(higher).exp_(), some_values)
+            highest = higher
+        torch.div(total[:, :-1], total[:, -1:], out=mixed)
+    return found
