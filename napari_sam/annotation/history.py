@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
-from napari_sam.annotation.records import held_beside
+from napari_sam.annotation.records import held_apart
 
 __all__ = ["CHANGE_BYTES", "Change", "History", "Step"]
 
@@ -37,7 +37,7 @@ class Change(NamedTuple):
         # What is kept under other keys than uids is small, or some object's, too.
         if not isinstance(self.key, int):
             return CHANGE_BYTES
-        return CHANGE_BYTES + held_beside(self.before, self.after) + held_beside(self.after, self.before)
+        return CHANGE_BYTES + held_apart(self.before, self.after)
 
 
 class Step:
@@ -53,32 +53,41 @@ class Step:
     Attributes
     ----------
     nbytes : int
-        Of its changes.
+        Of its changes, at most: see :meth:`settle`.
     """
 
-    __slots__ = ("_changes", "gesture", "nbytes", "text")
+    __slots__ = ("_changes", "_is_settled", "gesture", "nbytes", "text")
 
     def __init__(self, text: str, gesture: Hashable = None) -> None:
         self.text, self.gesture = text, gesture
         self.nbytes = 0
-        self._changes: dict[Hashable, tuple[Change, int]] = {}
+        self._is_settled = True
+        self._changes: dict[Hashable, Change] = {}
 
     @property
     def changes(self) -> list[Change]:
         """One for each value that is different, in the order in which they first changed."""
-        return [change for change, _ in self._changes.values()]
+        return list(self._changes.values())
 
     def add(self, change: Change) -> None:
         """Add a change; of a value that changed before, what it was in between is forgotten.
 
         A stroke of the brush changes two large objects hundreds of times.
         """
-        earlier, nbytes = self._changes.get(change.key, (change, 0))
-        change = Change(change.key, earlier.before, change.after)
-        self.nbytes -= nbytes
-        nbytes = change.nbytes
-        self.nbytes += nbytes
-        self._changes[change.key] = change, nbytes
+        self.nbytes += change.nbytes
+        if (earlier := self._changes.get(change.key)) is not None:
+            change = Change(change.key, earlier.before, change.after)
+            self._is_settled = False
+        self._changes[change.key] = change
+
+    def settle(self) -> None:
+        """Count again without what was forgotten.
+
+        That takes the longer the more there is: a propagation changes objects on hundreds of planes.
+        """
+        if not self._is_settled:
+            self.nbytes = sum(change.nbytes for change in self._changes.values())
+            self._is_settled = True
 
 
 class History:
@@ -106,6 +115,7 @@ class History:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes, at most."""
+        self._settle()
         return self._nbytes + sum(step.nbytes for step in self._undone) + self._late.nbytes
 
     @property
@@ -186,7 +196,16 @@ class History:
             last.add(change)
         self._nbytes += last.nbytes
 
+    def _settle(self) -> None:
+        """Count again what steps hold that were joined."""
+        for step in self._done:
+            self._nbytes -= step.nbytes
+            step.settle()
+            self._nbytes += step.nbytes
+
     def _make_room(self) -> None:
+        if self._nbytes > self._limit:
+            self._settle()
         while len(self._done) > 1 and self._nbytes > self._limit:
             self._nbytes -= self._done.popleft().nbytes
 

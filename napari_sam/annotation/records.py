@@ -11,7 +11,7 @@ from napari_sam.annotation.plane import Plane
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 
-__all__ = ["GREATEST_ID", "Answer", "HandEdit", "Look", "ObjectClass", "SamObject", "Source", "held_beside"]
+__all__ = ["GREATEST_ID", "Answer", "HandEdit", "Look", "ObjectClass", "SamObject", "Source", "held_apart"]
 
 GREATEST_ID = 2**62 - 1
 """Of an object. Arrays of ids are signed and have 64 bits, and there is always one more."""
@@ -213,26 +213,40 @@ class SamObject:
         )
 
 
-def held_beside(item: SamObject | None, other: SamObject | None) -> int:
-    """Bytes of the masks and logits that an object holds and another does not."""
-    if item is None:
-        return 0
-    theirs = set() if other is None else {id(part) for part in _large(other)}
-    mine = {id(part): part.nbytes for part in _large(item)}
-    return sum(nbytes for address, nbytes in mine.items() if address not in theirs)
+def held_apart(one: SamObject | None, other: SamObject | None) -> int:
+    """Bytes of the masks and logits that one of two objects holds and the other does not, at most.
+
+    The time is for what differs: an object on hundreds of planes often changes on one.
+    """
+    records = [[] if item is None else _records(item) for item in (one, other)]
+    shared = set(map(id, records[0])).intersection(map(id, records[1]))
+    held, theirs = (
+        {id(p): p.nbytes for record in each if id(record) not in shared for p in _large(record)}
+        for each in records
+    )
+    for address, nbytes in theirs.items():
+        if held.pop(address, None) is None:
+            held[address] = nbytes
+    return sum(held.values())
 
 
-def _large(item: SamObject) -> Iterator[Any]:
+def _records(item: SamObject) -> list[Any]:
+    """All that an object is made of."""
+    values = (item.masks, item.hand, item.taken, item.prompts, item.base, item.answers)
+    return [record for mapping in values for record in mapping.values()]
+
+
+def _large(record: Any) -> Iterator[Any]:
     """What takes memory: masks, and logits that were prompts."""
-    yield from item.masks.values()
-    for edit in item.hand.values():
-        yield from (edit.added, edit.removed)
-    for lent in item.taken.values():
-        yield from lent.values()
-    prompts: list[Prompts | None] = list(item.prompts.values())
-    for answer in (*item.base.values(), *item.answers.values()):
-        yield from (mask for mask, _ in answer.candidates)
-        prompts.append(answer.prompts)
-    for one in prompts:
-        if one is not None:
-            yield from (part for part in (one.mask, one.mask_input) if part is not None)
+    if isinstance(record, Mask):
+        yield record
+    elif isinstance(record, HandEdit):
+        yield from (record.added, record.removed)
+    elif isinstance(record, Prompts):
+        yield from (part for part in (record.mask, record.mask_input) if part is not None)
+    elif isinstance(record, Answer):
+        yield from (mask for mask, _ in record.candidates)
+        if record.prompts is not None:
+            yield from _large(record.prompts)
+    else:
+        yield from record.values()

@@ -18,7 +18,7 @@ Box = tuple[slice, slice]
 
 def is_canonical(plane: Plane) -> bool:
     """Whether the plane is spanned by the last two axes of the image."""
-    return plane.axes == (plane.ndim - 2, plane.ndim - 1)
+    return plane.index[-1] is None and plane.index[-2] is None
 
 
 def sections(plane: Plane, mask: Mask, shape: Sequence[int]) -> dict[Plane, Mask]:
