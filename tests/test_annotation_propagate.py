@@ -224,16 +224,19 @@ def test_what_was_done_before_a_plane_could_not_be_read_is_kept(nano: Promptable
     assert states(annotation) == "pppAppp"
 
 
-def test_planes_of_one_value_are_carried_through(nano: PromptableModel) -> None:
+def test_on_a_plane_of_one_value_an_object_ends_and_comes_back_where_it_is_prompted(
+    nano: PromptableModel,
+) -> None:
     stack = STACK.copy()
     stack[4] = 30
     annotation = clicked(nano, 3, stack)
     annotation.propagate(1, "forward")
-    assert states(annotation)[:4] == "...A"
+    assert states(annotation) == "...A..."
     # What comes back is known from the other side.
     annotation.open(1)
     annotation.add_point(36, 24, plane=6)
     annotation.propagate(1)
+    assert states(annotation) == "pppA.pA"
     assert iou(annotation.to_labels()[5:] == 1, ONE[5:]) > 0.9
 
 
