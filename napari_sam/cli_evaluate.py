@@ -30,7 +30,10 @@ class Only(StrEnum):
 
 def evaluate(
     model: Annotated[
-        str, typer.Option(help="Name of a model (see `napari-sam models`), or path of a checkpoint.")
+        str,
+        typer.Option(
+            help="Name of a model (see `napari-sam models`), or path of a checkpoint; none: only baselines."
+        ),
     ] = "nano",
     images: Annotated[Path | None, typer.Option(help="Folder of images.", show_default=False)] = None,
     labels: Annotated[
@@ -104,8 +107,12 @@ def evaluate(
         from napari_sam.models import load_model
 
         files = some_of_each(files, max_images, seed)
-        network = load_model(model, device=device, dtype=dtype)
-        generator = SamAutomaticMaskGenerator(network, points_per_side, prompts=points_from.value)
+        network = generator = None
+        if model != "none":
+            network = load_model(model, device=device, dtype=dtype)
+            generator = SamAutomaticMaskGenerator(network, points_per_side, prompts=points_from.value)
+        elif not baselines:
+            raise ImageError("Without a model there are only baselines to measure: add --baselines.")
         with _bar(len(files), quiet) as (progress, failed):
             found = measure(
                 network,
@@ -126,7 +133,8 @@ def evaluate(
             if csv is not None:
                 write_csv(csv, found, modalities=modalities)
             if json is not None:
-                about = {"model": network.name, "digest": network.digest, "clicks": clicks, "seed": seed}
+                digest = "" if network is None else network.digest
+                about = {"model": model, "digest": digest, "clicks": clicks, "seed": seed}
                 write_json(json, found, modalities=modalities, about=about)
     if found.failures:
         raise typer.Exit(1 if found.images else 2)

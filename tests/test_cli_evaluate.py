@@ -133,6 +133,13 @@ def test_a_bad_image_is_told_and_the_others_are_measured(data: Path) -> None:
     assert "| images | nano   |      2 |" in done.stdout
 
 
+def test_classical_methods_are_measured_without_a_model(data: Path) -> None:
+    done = run(data, "--model", "none", "--baselines", "--max-objects", 1)
+    assert done.exit_code == 0, done.output
+    methods = [line.split("|")[2].strip() for line in done.stdout.splitlines() if line.startswith("| images")]
+    assert methods == ["flood fill", "random walker", "watershed"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -142,6 +149,7 @@ def test_a_bad_image_is_told_and_the_others_are_measured(data: Path) -> None:
         (["--csv", "nowhere/table.csv"], "The folder nowhere does not exist"),
         (["--json", "."], ". is a folder"),
         (["--model", "nowhere.pt"], "nowhere.pt"),
+        (["--model", "none"], "add --baselines"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_sentence(data: Path, arguments: list[str], sentence: str) -> None:
@@ -204,6 +212,8 @@ def test_evaluate_takes_arrays_and_tells_how_far_it_is(nano: PromptableModel, da
         evaluate(nano, [Sample("a", "b", PART, np.zeros_like(six_coins()))], only="automatic")
     with pytest.raises(ValueError, match="1 to 20 clicks"):
         evaluate(nano, [whole], clicks=0)
+    with pytest.raises(ValueError, match="nothing to measure"):
+        evaluate(None, [whole])
     with pytest.raises(ValueError, match="manual"):
         evaluate(nano, [whole], only="manual")
 

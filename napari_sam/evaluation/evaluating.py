@@ -29,7 +29,7 @@ class Protocol(StrEnum):
 
 
 def evaluate(
-    model: PromptableModel,
+    model: PromptableModel | None,
     samples: Iterable[Sample | LabelledFile],
     *,
     only: Protocol | str | None = None,
@@ -53,8 +53,9 @@ def evaluate(
 
     Parameters
     ----------
-    model : PromptableModel
-        As :func:`napari_sam.load_model` returns it.
+    model : PromptableModel or None
+        As :func:`napari_sam.load_model` returns it. None: only the classical methods, which need not be
+        measured again for each model.
     samples : iterable of Sample or LabelledFile
         Of :func:`~napari_sam.evaluation.datasets.list_folders` or
         :func:`~napari_sam.evaluation.datasets.list_index`, or made of arrays.
@@ -93,7 +94,7 @@ def evaluate(
     ImageError
         If no image has an object, though some could be evaluated.
     ValueError
-        If the number of clicks is out of range, or there is no such protocol.
+        If the number of clicks is out of range, there is no such protocol, or nothing to measure.
     Cancelled
         If `progress` raises it.
 
@@ -112,16 +113,20 @@ def evaluate(
     if not 1 <= clicks <= MAX_CLICKS:
         raise ValueError(f"The protocol takes 1 to {MAX_CLICKS} clicks, not {clicks}.")
     wanted = set(Protocol) if only is None else {Protocol(only)}
-    own = name or model.name
+    if model is None and not baselines:
+        raise ValueError("There is nothing to measure without a model and without baselines.")
+    own = name or ("" if model is None else model.name)
     clickable: dict[str, Callable[[NDArray[Any]], Ask]] = {}
     finders: dict[str, Callable[[NDArray[Any]], Found]] = {}
     if Protocol.INTERACTIVE in wanted:
-        clickable[own] = with_model(model)
+        if model is not None:
+            clickable[own] = with_model(model)
         if baselines:
             clickable["flood fill"] = flood_fill
             clickable["random walker"] = walk_randomly
     if Protocol.AUTOMATIC in wanted:
-        finders[own] = with_generator(generator or SamAutomaticMaskGenerator(model, prompts="auto"))
+        if model is not None:
+            finders[own] = with_generator(generator or SamAutomaticMaskGenerator(model, prompts="auto"))
         if baselines:
             finders["watershed"] = lambda image: (watershed_baseline(image), None)
 
