@@ -266,7 +266,7 @@ class Controller(Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
     @property
     def busy(self) -> bool:
         """Whether results are still to come."""
-        return self._work.requests.busy or self._work.files.busy
+        return self._work.requests.busy or self._work.files.busy or self.propagating
 
     @property
     def encoding(self) -> bool:
