@@ -46,7 +46,7 @@ class StopRule:
         The IoU of the mask with that of the plane before.
     max_area_change : float, default 3.0
         By what factor its area may grow or shrink from one plane to the next.
-    min_contrast : float, default 0.2
+    min_contrast : float, default 0.1
         How much of the greatest contrast that the object had on the way is left at least, if it stood out
         from its surroundings: on its way out of focus it fades.
 
@@ -59,7 +59,7 @@ class StopRule:
     min_predicted_iou: float = 0.3
     min_overlap: float = 0.3
     max_area_change: float = 3.0
-    min_contrast: float = 0.2
+    min_contrast: float = 0.1
 
     def __post_init__(self) -> None:
         shares = self.min_predicted_iou, self.min_overlap, self.min_contrast

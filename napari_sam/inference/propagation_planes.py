@@ -13,6 +13,7 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.propagation import Carried, StopRule
 from napari_sam.inference.propagation_spans import Front, arriving, ended, fronts_of, spans_of, stoppable
 from napari_sam.inference.propagation_step import answers, contrast
+from napari_sam.inference.shapes import between
 from napari_sam.inference.video_frames import VideoFrames
 from napari_sam.models.base import Embedding, PromptableModel
 
@@ -46,7 +47,7 @@ def carry_by_planes(
     annotated, wanted
         As there, checked.
     """
-    rule = StopRule() if rule is None else rule
+    judge = _Judge(StopRule() if rule is None else rule)
     spans = spans_of(annotated, wanted)
     forward, backward = fronts_of(spans)
 
@@ -55,10 +56,11 @@ def carry_by_planes(
             with stoppable(model, cancelled, position):
                 plane = frames.read(position)
                 embedding = engine.encode(model, plane) if embed is None else embed(position)
-                found = answers(model, embedding, [front.mask for front in here])
+                expected = [_expected(front) for front in here]
+                found = answers(model, embedding, expected)
             masks: dict[int, tuple[Mask, float] | None] = {}
-            for front, answer in zip(here, found, strict=True):
-                if not _goes_on(rule, front, *answer, plane):
+            for front, shape, answer in zip(here, expected, found, strict=True):
+                if not judge.goes_on(front.span.obj_id, shape, *answer, plane):
                     fronts.remove(front)
                     continue
                 front.position, front.mask = position, answer[0]
@@ -76,23 +78,39 @@ def carry_by_planes(
     yield from ended(spans, [])
 
 
-def _goes_on(rule: StopRule, front: Front, mask: Mask, score: float, plane: NDArray[Any]) -> bool:
-    """Whether a mask is still the object."""
-    if mask.is_empty or score < rule.min_predicted_iou:
-        return False
-    common, areas = (front.mask & mask).area, (front.mask.area, mask.area)
-    if common < rule.min_overlap * (sum(areas) - common):
-        return False
-    if max(areas) > rule.max_area_change * min(areas):
-        return False
-    difference, spread = contrast(plane, mask)
-    if difference == spread == 0:
-        # All around is of one value: there is nothing to see.
-        return False
-    if front.contrast is None:
-        front.contrast = difference if difference > _STANDS_OUT * spread else 0.0
-    if difference < rule.min_contrast * front.contrast:
-        return False
-    if front.contrast:
-        front.contrast = max(front.contrast, difference)
-    return True
+def _expected(front: Front) -> Mask:
+    """What an object could look like on the next plane: as on this one, or nearer to what is ahead."""
+    if front.ahead is None:
+        return front.mask
+    position, mask = front.ahead
+    shape = between(front.mask, mask, 1 / abs(position - front.position))
+    return front.mask if shape.is_empty else shape
+
+
+class _Judge:
+    """Says whether what was found is still the object."""
+
+    def __init__(self, rule: StopRule) -> None:
+        self.rule = rule
+        # The greatest contrast of each object so far; 0 if it did not stand out.
+        self.greatest: dict[int, float] = {}
+
+    def goes_on(self, obj_id: int, expected: Mask, mask: Mask, score: float, plane: NDArray[Any]) -> bool:
+        """Compare a mask with what was expected, and with what the object looked like before."""
+        if mask.is_empty or score < self.rule.min_predicted_iou:
+            return False
+        common, areas = (expected & mask).area, (expected.area, mask.area)
+        if common < self.rule.min_overlap * (sum(areas) - common):
+            return False
+        if max(areas) > self.rule.max_area_change * min(areas):
+            return False
+        difference, spread = contrast(plane, mask)
+        if difference == spread == 0:
+            # All around is of one value: there is nothing to see.
+            return False
+        greatest = self.greatest.get(obj_id, 0.0)
+        if difference < self.rule.min_contrast * greatest:
+            return False
+        if difference > _STANDS_OUT * spread:
+            self.greatest[obj_id] = max(greatest, difference)
+        return True

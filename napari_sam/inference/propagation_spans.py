@@ -70,8 +70,6 @@ class Front:
         What is known on the other side of the span.
     goal : int or None
         Where it is to come, for the time being.
-    contrast : float or None
-        The greatest that the object had on the way, 0 if it did not stand out; None before the first step.
     """
 
     span: Span
@@ -79,7 +77,6 @@ class Front:
     mask: Mask
     ahead: _Known | None
     goal: int | None = None
-    contrast: float | None = None
 
 
 def spans_of(annotated: Mapping[int, Mapping[int, Mask]], wanted: Mapping[int, Iterable[int]]) -> list[Span]:
