@@ -1,4 +1,7 @@
-"""``python -m napari_sam.training``: train ``nano`` on a folder with an ``index.csv``."""
+"""``python -m napari_sam.training``: how ``nano`` was made, from nothing or from other weights of it.
+
+For models of one's own there is ``napari-sam train``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The training loop of ``nano``."""
+"""How ``nano`` was made: its encoder first, then everything together, on many data sets and synthetic images.
+
+A user's own images are for :mod:`napari_sam.training.fitting`; what objects are prompted with is the same.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,9 @@ class TrainingWidget(QScrollArea):
         self._viewer = unwrap(napari_viewer)
         self._closed = False
         self._trained: Path | None = None
+        self._best_step = 0
+        self._complete = False
+        self._running_output = Path()
         self.run = TrainingRun()
         self.images = TrainingImages(self._viewer)
         self._make_options()
@@ -120,7 +125,9 @@ class TrainingWidget(QScrollArea):
     def _make_progress(self) -> None:
         self.start_button = button("Start")
         self.start_button.clicked.connect(self._on_start)
-        self.use_button = button("Use this model now", "Segment with the best model so far.")
+        self.use_button = button(
+            "Use this model now", "Segment with the best model so far; while it trains, with a copy of it."
+        )
         self.use_button.clicked.connect(self.use_model)
         self.bar = QProgressBar()
         self.bar.setRange(0, 1000)
@@ -171,8 +178,6 @@ class TrainingWidget(QScrollArea):
         self._say("Reading images and the model…")
         self._refresh()
 
-    _running_output = Path()
-
     def stop(self) -> None:
         """End the run, keeping the best."""
         if self.run.running:
@@ -184,18 +189,35 @@ class TrainingWidget(QScrollArea):
         """Segment with the best model so far, in this viewer's widget; one is opened if there is none."""
         if self._trained is None:
             return
+        try:
+            path = self._kept()
+        except OSError as error:
+            self._say(f"{error.filename} cannot be written ({error.strerror}).", wrong=True)
+            return
         from napari_sam.ui.widget import SegmentWidget
 
         docked = getattr(self._viewer.window, "dock_widgets", {}).values()
         found = [widget for widget in docked if isinstance(widget, SegmentWidget)]
         if not found:
-            widget = SegmentWidget(self._viewer, model=str(self._trained))
+            widget = SegmentWidget(self._viewer, model=str(path))
             self._viewer.window.add_dock_widget(
                 widget, name="Segment (napari-sam)", area="right", tabify=True
             )
             return
         controller = found[-1].controller
-        controller.set_model(ModelChoice(str(self._trained), controller.models.choice.device))
+        controller.set_model(ModelChoice(str(path), controller.models.choice.device))
+
+    def _kept(self) -> Path:
+        """The trained model; as long as it may get better, a copy: what is in use is not to change."""
+        assert self._trained is not None
+        if self._complete:
+            return self._trained
+        copy = self._trained.with_name(f"{self._trained.stem}_step_{self._best_step}{_SUFFIX}")
+        if not copy.exists():
+            part = copy.with_name(f".{copy.name}.part")
+            shutil.copyfile(self._trained, part)
+            part.replace(copy)
+        return copy
 
     def _on_start(self) -> None:
         if self.run.running:
@@ -228,7 +250,8 @@ class TrainingWidget(QScrollArea):
         self.bar.setValue(round(now.share * 1000))
         self._draw(now.losses, now.measured)
         if now.measured:
-            self._trained = self._running_output
+            self._trained, self._complete = self._running_output, False
+            self._best_step = _best(now.measured).step
         if not self.run.stopping:
             self._say(_words(now))
         self._refresh()
@@ -237,7 +260,7 @@ class TrainingWidget(QScrollArea):
         if self._closed:
             return
         self._draw(result.losses, result.measured)
-        self._trained = result.output
+        self._trained, self._best_step, self._complete = result.output, result.best.step, not result.stopped
         best, before = result.best, result.before
         what = "Stopped; Continue goes on. " if result.stopped else "Done. "
         if best is before:
@@ -334,12 +357,16 @@ def _words(now: Progress) -> str:
     if now.doing == "measuring" and not now.measured:
         return "Measuring the model as it is…"
     spent = f"{now.seconds / 60:.1f} minutes" if now.seconds >= 60 else f"{now.seconds:.0f} seconds"
-    best: Measured = max(now.measured, key=lambda one: one.quality.score)
+    best = _best(now.measured)
     doing = "Measuring" if now.doing == "measuring" else "Training"
     return (
         f"{doing}: step {now.step:,}, {spent}. Best so far: IoU {best.quality.point:.2f} after a point, "
         f"{best.quality.box:.2f} after a box."
     )
+
+
+def _best(measured: Sequence[Measured]) -> Measured:
+    return max(measured, key=lambda one: one.quality.score)
 
 
 def _free(path: Path) -> Path:

@@ -109,6 +109,15 @@ def test_stopped_it_goes_on_and_closed_it_ends(
     done = steps(training)[-1]
     assert load_model(output, device="cpu")
     assert training.start_button.text() == "Continue"
+    # It may get better: what is in use is a copy.
+    click(training.use_button)
+    (segment,) = (w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget))
+    models = segment.controller.models
+    in_use = Path((models.wanted or models.choice).name)
+    assert in_use.name.startswith("mine_step_")
+    assert in_use.read_bytes() == output.read_bytes()
+    viewer.window.remove_dock_widget(segment)
+    segment.deleteLater()
     click(training.start_button)
     until(lambda: steps(training)[-1] > done)
     assert steps(training)[0] == 1
