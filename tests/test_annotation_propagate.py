@@ -380,6 +380,32 @@ def test_what_was_propagated_is_saved_and_goes_on_when_it_is_loaded(
     assert sum("propagated" in answer for answer in data["objects"][0]["base"]) == 3
 
 
+def test_a_cell_that_divides_is_followed_through_both_its_daughters(nano: PromptableModel) -> None:
+    """A click on the mother, one on the daughters together, and everything else is propagation."""
+    cells = np.zeros((7, HEIGHT, WIDTH), dtype=bool)
+    for time in range(3):
+        cells[time] = disc(36, 44 + 2 * time, 15)
+    for time in range(3, 7):
+        cells[time] = disc(36, 28 - 2 * time + 2, 11) | disc(36, 58 + 3 * time - 2, 10)
+    annotation = Annotation((30 + 170 * cells).astype(np.uint8), nano)
+    annotation.add_point(44, 36, plane=0)
+    annotation.propagate(stop=2)
+    annotation.document.paint(
+        Plane((3, None, None)), (slice(0, HEIGHT), slice(0, WIDTH)), cells[3].astype(np.int64)
+    )
+    annotation.accept()
+    left, right = annotation.divide(1, 3)
+    annotation.propagate()
+    labels = annotation.to_labels()
+    assert iou(labels[:3] == 1, cells[:3]) > 0.9
+    assert not (labels[3:] == 1).any()
+    assert not np.isin(labels[:3], [left.id, right.id]).any()
+    for time in range(3, 7):
+        assert iou(labels[time, :, :43] == left.id, cells[time, :, :43]) > 0.85
+        assert iou(labels[time, :, 43:] == right.id, cells[time, :, 43:]) > 0.85
+    assert {item.id: item.parent for item in annotation.objects} == {1: 0, 2: left.parent, 3: left.parent}
+
+
 def test_divisions_are_told_by_ids(nano: PromptableModel) -> None:
     labels = np.zeros((3, HEIGHT, WIDTH), dtype=np.uint8)
     labels[0], labels[1:] = ONE[0] * 5, (ONE[0] | OTHER[0]) * 5

@@ -11,8 +11,9 @@ import pytest
 from napari_sam.annotation import Answer, Document, Plane, SamObject
 from napari_sam.annotation.dividing import followed_parts
 from napari_sam.annotation.editing import merged
-from napari_sam.annotation.propagating import carried_over, is_annotated
+from napari_sam.annotation.propagating import annotated_masks, carried_over, is_annotated
 from napari_sam.annotation.schema import from_json, to_json
+from napari_sam.annotation.series import Series
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
@@ -241,6 +242,20 @@ def test_what_a_hand_painted_stays_painted_in_children() -> None:
     document.paint(t(1), (slice(0, 2), slice(5, 6)), np.full((2, 1), 1))
     children = document.divide(uid, t(1))
     assert [child.hand[t(1)].added.area if t(1) in child.hand else 0 for child in children] == [2, 0]
+
+
+def test_a_propagation_ends_where_an_object_has_divided() -> None:
+    document = film({0: "xxxxx", 1: "xxxxx", 2: "xx.xx", 3: "xx.xx"})
+    uid = document.objects[0].uid
+    children = document.divide(uid, t(2))
+    mother = document.get(uid)
+    assert mother is not None
+    series = Series.through(t(0), SHAPE)
+    assert annotated_masks(mother, series) == {0: row("xxxxx"), 1: row("xxxxx"), 2: Mask.empty(SIZE)}
+    for child, text in zip(children, ("xx", "...xx"), strict=True):
+        assert annotated_masks(child, series) == {1: Mask.empty(SIZE), 2: row(text), 3: row(text)}
+    document.put_propagated({uid: {t(2): said("x" * 12)}, children[0].uid: {t(1): said("x" * 12)}})
+    assert [shown(document, at) for at in (1, 2)] == ["11111", "22.33"]
 
 
 def test_the_current_object_that_divides_is_accepted_and_a_new_one_begins() -> None:

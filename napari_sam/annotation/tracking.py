@@ -12,7 +12,7 @@ from napari_sam.annotation.lineage import ancestors
 from napari_sam.annotation.placing import Placing
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.propagating import carried_over, is_annotated
-from napari_sam.annotation.records import Answer, SamObject
+from napari_sam.annotation.records import Answer, HandEdit, SamObject
 from napari_sam.annotation.series import Series
 from napari_sam.annotation.state import Key
 from napari_sam.annotation.timeline import named
@@ -85,6 +85,9 @@ class Tracking(Placing):
     def divide(self, uid: int, plane: Plane, axis: int | None = None) -> list[SamObject]:
         """End an object where it has divided: each of its parts there goes on as an object, its child.
 
+        As if a hand had erased them, the object is said not to be there any more, and its children not to
+        be there yet: that is where a propagation of them ends.
+
         Parameters
         ----------
         uid : int
@@ -126,15 +129,20 @@ class Tracking(Placing):
                 f"Object {item.id} has one part only on {where}: go to where it has several."
             )
         with self.step(f"Divide object {item.id}"):
-            self._put(uid, _ended(item, before, axis, begin))
+            ended = _ended(item, before, axis, begin)
+            first = {p: m for p, m in after.items() if _along(p, axis) == begin}
+            self._put(uid, replace(ended, hand={**ended.hand, **_erased(first)}))
             self._raise_next_id(item.id)
             painted = {p: edit.added for p, edit in item.hand.items()}
+            end = max(_along(p, axis) for p in before)
+            last = {p: m for p, m in before.items() if _along(p, axis) == end}
             # What the user has looked at is annotated.
             known = {p for p in carried_over(item) if p in after and _along(p, axis) > begin}
             children = []
             for number, masks in enumerate(parts, self._free_id):
                 child = replace(item, uid=self._new_uid(), id=number, accepted=True, parent=uid)
                 child = from_masks(child, masks, painted, known)
+                child = replace(child, hand={**child.hand, **_erased(last)})
                 self._put(child.uid, child)
                 children.append(child)
             self._raise_next_id(children[-1].id)
@@ -218,6 +226,11 @@ def _along(plane: Plane, axis: int) -> int:
     at = plane.index[axis]
     assert at is not None
     return at
+
+
+def _erased(masks: Mapping[Plane, Mask]) -> dict[Plane, HandEdit]:
+    """What a hand did that erased these pixels."""
+    return {p: HandEdit(Mask.empty(mask.shape), mask) for p, mask in masks.items()}
 
 
 def _ended(item: SamObject, masks: Mapping[Plane, Mask], axis: int, end: int) -> SamObject:
