@@ -175,8 +175,8 @@ def _bar(
     with tqdm(total=total, unit="image", leave=False, disable=True if quiet else None) as bar:
 
         def progress(done: int, _: int | None, name: str) -> None:
-            bar.set_description(name, refresh=False)
             bar.update(done - bar.n)
+            bar.set_description(name)
 
         def failed(failure: Failure) -> None:
             text = failure.reason

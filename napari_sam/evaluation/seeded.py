@@ -132,7 +132,7 @@ def walk_randomly(
     --------
     >>> plane = np.zeros((20, 20, 3), dtype=np.uint8)
     >>> plane[5:10, 5:15] = 200
-    >>> walk_randomly(plane, sigma=0)([Prompts.create((20, 20), points=[[6, 6]])])[0].mask.area
+    >>> walk_randomly(plane, sigma=0)([Prompts.create((20, 20), points=[[9, 7]])])[0].mask.area
     50
     """
     gray = _gray(plane, sigma)
