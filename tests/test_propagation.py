@@ -10,6 +10,7 @@ from typing import Any
 import dask.array
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import napari_sam
@@ -19,7 +20,9 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.propagation import Carried, StopRule, propagate
 from napari_sam.inference.propagation_spans import spans_of
 from napari_sam.inference.video_frames import open_video
-from napari_sam.models.base import Embedding, PromptableModel
+from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
+from napari_sam.models.sam import build_sam
+from napari_sam.models.sam_image_encoder import ViTSize
 
 SIZE = (72, 112)
 Y, X = np.mgrid[: SIZE[0], : SIZE[1]]
@@ -264,6 +267,36 @@ def test_a_rule_decides_when_an_object_has_ended(
 def test_a_rule_that_makes_no_sense(values: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="at which an object ends"):
         StopRule(*values)
+
+
+def test_published_models_are_asked_with_box_point_and_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    sam = build_sam(ViTSize(64, 2, 2, (1,))).prepare(torch.device("cpu"), torch.float32)
+    asked: list[PromptBatch] = []
+    decode = sam.decode
+
+    def listened(embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
+        assert not multimask
+        asked.append(prompts)
+        return decode(embedding, prompts, multimask=multimask)
+
+    monkeypatch.setattr(sam, "decode", listened)
+    lenient = StopRule(0, 0, 1e9, 0)
+    annotated = {1: {0: MASKS[4]}, 2: {0: MASKS[2]}}
+    first = next(propagate(sam, open_video(STACK[3:6]), annotated, {1: [1], 2: [1]}, rule=lenient))
+    assert set(first.masks) == {1, 2}
+    (prompts,) = asked
+    assert prompts.boxes is not None
+    assert prompts.logits is not None
+    assert prompts.boxes[0].tolist() == [
+        value + side for value, side in zip(MASKS[4].box_xyxy or (), (-0.5, -0.5, 0.5, 0.5), strict=True)
+    ]
+    assert prompts.points[0].tolist() == [[42.0, 34.0]]
+    # On a square of 112 pixels, at the end of a slope that crosses 0 on the outline.
+    logits = prompts.logits[0, 0].numpy()
+    assert logits.shape == (256, 256)
+    assert (logits.max(), logits.min()) == (10, -10)
+    inside = (logits > 0)[: 256 * 72 // 112].sum() * (112 / 256) ** 2
+    assert inside == pytest.approx(MASKS[4].area, rel=0.05)
 
 
 def test_spans_go_halfway_only_between_two_planes_with_the_object() -> None:
