@@ -130,19 +130,19 @@ class Stopper:
 
 
 def test_an_interrupted_run_goes_on_where_it_was(images: Arrays, labels: Arrays, tmp_path: Path) -> None:
-    whole = train(images, labels, tmp_path / "whole.safetensors", steps=4)
+    whole = train(images, labels, tmp_path / "whole.safetensors", steps=2)
     output = tmp_path / "parts.safetensors"
-    stopper = Stopper(2)
-    first = train(images, labels, output, steps=4, progress=stopper, stop=stopper.event)
-    assert (first.step, first.stopped) == (2, True)
-    assert first.measured[-1].step == 2  # what was learnt until then counts
+    stopper = Stopper(1)
+    first = train(images, labels, output, steps=2, progress=stopper, stop=stopper.event)
+    assert (first.step, first.stopped) == (1, True)
+    assert first.measured[-1].step == 1  # what was learnt until then counts
     assert load_model(output, device="cpu").name == str(output)
     with pytest.raises(ModelError, match="interrupted run beside"):
-        train(images, labels, output, steps=4)
+        train(images, labels, output, steps=2)
     with pytest.raises(ModelError, match="run with part decoder: give the same"):
-        train(images, labels, output, steps=4, part="all", resume=True)
-    second = train(images, labels, output, steps=4, resume=True)
-    assert (second.step, second.stopped) == (4, False)
+        train(images, labels, output, steps=2, part="all", resume=True)
+    second = train(images, labels, output, steps=2, resume=True)
+    assert (second.step, second.stopped) == (2, False)
     assert second.seconds > first.seconds
     assert second.measured[: len(first.measured)] == first.measured
     # Interrupted or not, it is the same run.
@@ -165,13 +165,13 @@ def test_a_run_that_dies_leaves_a_model_and_can_go_on(images: Arrays, labels: Ar
     output = tmp_path / "dies.safetensors"
 
     def die(progress: Progress) -> None:
-        if progress.step == 2 and progress.doing == "training":
+        if progress.step == 1 and progress.doing == "training":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(images, labels, output, steps=3, progress=die)
+        train(images, labels, output, steps=2, progress=die)
     assert load_model(output, device="cpu")
-    assert train(images, labels, output, steps=3, resume=True).step == 3
+    assert train(images, labels, output, steps=2, resume=True).step == 2
     assert [path.name for path in tmp_path.iterdir()] == [output.name]
 
 
