@@ -116,17 +116,17 @@ _ACTIONS = {
     ),
     PROPAGATE: _Action(
         lambda controller: controller.propagate(),
-        "Segment Anything: carry the object on to other planes, in both directions",
+        "Segment Anything: propagate the object to other planes, in both directions",
         ("G",),
     ),
     BACKWARD: _Action(
         lambda controller: controller.propagate("backward"),
-        "Segment Anything: carry the object on to lower planes",
+        "Segment Anything: propagate the object to lower planes",
         ("J",),
     ),
     FORWARD: _Action(
         lambda controller: controller.propagate("forward"),
-        "Segment Anything: carry the object on to higher planes",
+        "Segment Anything: propagate the object to higher planes",
         ("K",),
     ),
     **{f"napari-sam:class_{number}": _class_action(number) for number in range(1, 10)},

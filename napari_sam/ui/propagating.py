@@ -14,7 +14,7 @@ from psygnal import Signal
 
 from napari_sam.annotation import Answer, Document, Plane, SamObject
 from napari_sam.annotation.planes import Planes
-from napari_sam.annotation.propagating import PlaneState, plane_states, wanted_positions
+from napari_sam.annotation.propagating import annotated_masks, plane_states, wanted_positions
 from napari_sam.annotation.propagation_run import PropagationRun
 from napari_sam.annotation.series import Series
 from napari_sam.errors import Cancelled
@@ -201,9 +201,14 @@ class Propagating(Overview):
 
     @property
     def in_focus(self) -> SamObject | None:
-        """The one of them whose planes are shown: the one that the user touched last."""
+        """The one whose planes are shown: that which the user touched last, or the first in a propagation."""
         session, targets = self.session, self.targets
-        if session is None or not targets:
+        if session is None:
+            return None
+        run = self._propagation
+        if not targets and run is not None and run.document is session.document:
+            return next((item for uid in run.uids if (item := session.document.get(uid)) is not None), None)
+        if not targets:
             return None
         picked = self.selected if self._picked else []
         return next((item for uid in picked if (item := session.document.get(uid)) is not None), targets[0])
@@ -253,7 +258,7 @@ class Propagating(Overview):
             item.uid for item in (session.document.objects if everything else self.targets)
         ]
         if not chosen:
-            self._tell("There is no object to carry on: click one on this plane first.")
+            self._tell("There is no object to propagate: click one on this plane first.")
             return
         run = _Run(session.result, session.image, series, tuple(chosen), self.axis_name(series.axis))
         start = self.series_position if reach.from_here else None
@@ -278,8 +283,7 @@ class Propagating(Overview):
             return
         there = (run.document.get(uid) for uid in run.uids)
         items = [item for item in there if item is not None]
-        states = {item.uid: plane_states(item, run.series) for item in items}
-        known = [item for item in items if (states[item.uid] == PlaneState.ANNOTATED).any()]
+        known = [item for item in items if _has_mask(item, run.series)]
         wanted = {
             item.uid: at
             for item in known
@@ -302,7 +306,7 @@ class Propagating(Overview):
         run.uids = tuple(wanted)
         if missing and not quietly:
             run.left_out = (
-                f" {_named(missing)} cannot be carried on: annotate {_it(missing)} on a plane first."
+                f" {_named(missing)} cannot be propagated: annotate {_it(missing)} on a plane first."
             )
         self._go_on(run)
 
@@ -313,7 +317,7 @@ class Propagating(Overview):
         self._work.carry_on(
             KEY,
             run.carrying,
-            f"Carrying on: plane {min(done + 1, run.total)} of {run.total}",
+            f"Propagating: plane {min(done + 1, run.total)} of {run.total}",
             lambda carried: self._on_carried(run, carried),
             lambda error: self._end_run(run, error),
         )
@@ -402,6 +406,11 @@ class Propagating(Overview):
             self._picked = False
 
 
+def _has_mask(item: SamObject, series: Series) -> bool:
+    """Whether there is something to start from."""
+    return any(not mask.is_empty for mask in annotated_masks(item, series).values())
+
+
 def _portions(document: Document, masks: _Masks) -> deque[_Masks]:
     """The same in portions that a document takes in a moment: what is to go first, then what comes."""
     many = list(masks.items())
@@ -430,10 +439,12 @@ def _it(items: Collection[SamObject]) -> str:
 def _nothing_to_do(items: list[SamObject], missing: list[SamObject]) -> str:
     """Why there is nothing to carry on."""
     if not items:
-        return "The objects that were to be carried on do not exist any more."
+        return "The objects that were to be propagated do not exist any more."
     if len(missing) == len(items):
-        verb = "is" if len(items) == 1 else "are"
-        return f"{_named(items)} {verb} annotated on none of these planes: click {_it(items)} on one first."
+        verb = "has" if len(items) == 1 else "have"
+        return (
+            f"{_named(items)} {verb} no mask to start from: click {_it(items)} on one of these planes first."
+        )
     return f"There is no plane to fill: {_named(items).lower()} can only go on to planes without annotations."
 
 
@@ -447,9 +458,6 @@ def _summary(run: _Run) -> str:
         name = f"Object {item.id if item is not None else ''} was".replace("  ", " ")
     if not run.found:
         return f"{name} found on none of {run.total} planes: annotate another plane to help the model."
-    masks = f"{run.found:,} masks on {run.total:,} planes" if several else _planes(run.found, run.total)
-    return f"{name} carried on: {masks}. Correct a plane and propagate from there, or undo all of it."
-
-
-def _planes(found: int, total: int) -> str:
-    return f"found on {found:,} of {total:,} planes"
+    one = f"found on {run.found:,} of {run.total:,} planes"
+    masks = f"{run.found:,} masks on {run.total:,} planes" if several else one
+    return f"{name} propagated: {masks}. Correct a plane and propagate from there, or undo all of it."

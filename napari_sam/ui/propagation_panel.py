@@ -44,16 +44,16 @@ class PropagationPanel(Folding):
     """More of it is to be seen than before."""
 
     def __init__(self, controller: Controller) -> None:
-        super().__init__("Volume and time", "Carry objects on to other planes.")
+        super().__init__("Volume and time", "Propagate objects to other planes.")
         self.button.toggled.connect(self._on_toggled)
         self._controller = controller
-        self.axis_combo = combo("The axis along which objects are carried on.")
+        self.axis_combo = combo("The axis along which objects are propagated.")
         self.axis_combo.activated.connect(self._choose_axis)
         self.strip = PlaneStrip()
         self.strip.picked.connect(controller.go_to)
         self.said = QLabel()
         self.said.setWordWrap(True)
-        self.objects_combo = combo("Which objects are carried on: select others in the table.")
+        self.objects_combo = combo("Which objects are propagated: select others in the table.")
         self.objects_combo.addItems(["", ""])
         self.objects_combo.activated.connect(self._choose)
         self.from_combo = combo(
@@ -160,9 +160,9 @@ class PropagationPanel(Folding):
     def refresh_keys(self) -> None:
         """Say which keys do the same as the buttons."""
         for made, name, tip in (
-            (self.backward_button, BACKWARD, "Carry objects on to lower planes"),
-            (self.both_button, PROPAGATE, "Carry objects on in both directions"),
-            (self.forward_button, FORWARD, "Carry objects on to higher planes"),
+            (self.backward_button, BACKWARD, "Propagate objects to lower planes"),
+            (self.both_button, PROPAGATE, "Propagate objects in both directions"),
+            (self.forward_button, FORWARD, "Propagate objects to higher planes"),
         ):
             text = keys.text(name)
             made.setToolTip(f"{tip} ({text})." if text else f"{tip}.")
@@ -180,7 +180,7 @@ class PropagationPanel(Folding):
         name = "" if axis is None else controller.axis_label(axis)
         whose = "no object" if item is None else f"object {item.id}"
         self.strip.show_planes(states, controller.series_position, name or "plane", whose)
-        self.said.setText(_said(item, states))
+        self.said.setText(_said(item, states, bool(controller.session and len(controller.session.document))))
         self._list_objects()
         here = series is not None and not running
         for made in (self.backward_button, self.both_button, self.forward_button):
@@ -240,8 +240,10 @@ class PropagationPanel(Folding):
                 self.objects_combo.setItemText(index, text)
 
 
-def _said(item: SamObject | None, states: np.ndarray) -> str:
+def _said(item: SamObject | None, states: np.ndarray, others: bool) -> str:
     """What an object has on how many planes."""
+    if item is None and others:
+        return "Select an object in the table to see its planes, or click another one."
     if item is None:
         return "Click an object on one plane, then propagate it to the others."
     annotated = int((states == PlaneState.ANNOTATED).sum())

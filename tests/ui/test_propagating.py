@@ -7,7 +7,7 @@ from collections.abc import Callable
 import dask.array as da
 import numpy as np
 import pytest
-from canvas import Canvas, check, iou, settle, turn, until
+from canvas import CTRL, Canvas, check, iou, settle, turn, until
 from napari import Viewer
 from napari.layers import Image, Tracks
 from numpy.typing import NDArray
@@ -252,7 +252,7 @@ def test_several_objects_in_one_pass(
     for number in (1, 2):
         for z in range(PLANES):
             assert iou(labels[z] == number, TRUTH[z] == number) > 0.75
-    assert "2 objects were carried on: 8 masks on 4 planes" in controller.status
+    assert "2 objects were propagated: 8 masks on 4 planes" in controller.status
     assert all(item.accepted for item in controller.document.objects)
     controller.undo()
     settle(controller)
@@ -394,17 +394,19 @@ def test_what_there_is_not_to_do_is_said(stacked: SegmentWidget, canvas: Canvas)
     controller = stacked.controller
     assert not stacked.propagation.both_button.isEnabled()
     controller.propagate()
-    assert "There is no object to carry on" in controller.status
+    assert "There is no object to propagate" in controller.status
     clicked(stacked, canvas, FIRST)
     controller.propagate("forward", reach=Reach(stop=4))
     settle(controller)
     assert "There is no plane to fill" in controller.status
     assert not controller.propagating
-    # An object that is on planes of another direction only.
-    controller.viewer.dims.order = (1, 0, 2)
+    controller.accept()
+    # Points on the background alone are no mask.
+    canvas.click(controller.image, SECOND, modifier=CTRL)
     settle(controller)
     controller.propagate()
     settle(controller)
+    assert "Object 2 has no mask to start from" in controller.status
     assert not controller.propagating
 
 
