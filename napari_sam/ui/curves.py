@@ -88,14 +88,18 @@ class Curves(QWidget):
         pale = QColor(ink)
         pale.setAlphaF(0.25)
         points = [point for curve in self._curves for point in curve.points]
+        painter.setPen(ink)
+        painter.drawText(QPointF(0, metrics.ascent()), self._title)
+        self._draw_legend(painter, metrics)
+        if not points:
+            painter.setPen(pale)
+            painter.drawText(QRectF(self.rect()), Qt.AlignmentFlag.AlignCenter, "not yet")
+            return
         low, high = _rounded([y for _, y in points], self._bounds)
         ticks = _ticks(low, high)
         words = [f"{tick:g}" for tick in ticks]
         left = max(metrics.horizontalAdvance(word) for word in words) + _GAP
         frame = QRectF(left, line + _GAP, self.width() - left - _GAP, self.height() - 2.3 * line - _GAP)
-        painter.setPen(ink)
-        painter.drawText(QPointF(0, metrics.ascent()), self._title)
-        self._draw_legend(painter, metrics)
         for tick, word in zip(ticks, words, strict=True):
             y = frame.bottom() - (tick - low) / (high - low) * frame.height()
             painter.setPen(pale)
@@ -104,13 +108,9 @@ class Curves(QWidget):
             painter.drawText(
                 QPointF(left - _GAP - metrics.horizontalAdvance(word), y + metrics.ascent() / 2 - 1), word
             )
-        last = max((x for x, _ in points), default=0.0)
+        last = max(x for x, _ in points)
         foot = frame.bottom() + metrics.ascent() + 3
         painter.drawText(QPointF(frame.left(), foot), "step 0")
-        if not points:
-            painter.setPen(pale)
-            painter.drawText(frame, Qt.AlignmentFlag.AlignCenter, "not yet")
-            return
         word = f"{last:,.0f}"
         painter.drawText(QPointF(frame.right() - metrics.horizontalAdvance(word), foot), word)
         for curve in self._curves:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam.errors import NapariSamError
+from napari_sam.models.store import find
+from napari_sam.models.zoo import ZOO
 from napari_sam.training.progress import FitResult, Measured, Progress, run_path
 from napari_sam.ui import preferences
+from napari_sam.ui._bridge import Bridge
 from napari_sam.ui.curves import Curve, Curves
 from napari_sam.ui.layers import unwrap
 from napari_sam.ui.model_combo import ModelCombo
@@ -82,7 +87,15 @@ class TrainingWidget(QScrollArea):
         self.run.failed.connect(self._on_failed)
         # A window that is destroyed does not tell its inner widgets in any other way.
         self.destroyed.connect(self.run.close)
+        self._bridge = Bridge()
+        preferences.apply()
+        threading.Thread(target=self._look_on_disk, name="napari-sam looking", daemon=True).start()
         self._refresh()
+
+    def _look_on_disk(self) -> None:
+        """Find out which models need no download; that may read large files."""
+        there = frozenset(name for name in ZOO if find(name) is not None)
+        self._bridge.call(partial(self.model_combo.mark_on_disk, there))
 
     def _make_options(self) -> None:
         self.model_combo = ModelCombo()
@@ -329,6 +342,7 @@ class TrainingWidget(QScrollArea):
         """Stop training; the best model and what it takes to go on are on disk."""
         if not self._closed:
             self._closed = True
+            self._bridge.close()
             self.run.close()
             self.images.close_panel()
             self.setEnabled(False)

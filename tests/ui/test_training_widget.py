@@ -191,7 +191,7 @@ def test_curves_are_drawn(qtbot) -> None:
     curves = Curves("Loss", (0.0, 0.0))
     qtbot.addWidget(curves)
     curves.resize(320, 130)
-    empty = pixels(curves)
+    empty = pixels(curves)  # a title, and that there is nothing yet
     red, green = [200, 30, 30], [20, 160, 20]
     curves.show_curves(
         [
