@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,9 @@ class Result:
     clicks : int
     iou : float
         Over all planes of the stack, of what was carried on from the clicks.
+    within : float
+        Over the planes between the first and the last one of the true object: what is found beyond its ends
+        does not count.
     copied : float
         Of the masks of the clicks alone, each copied to the planes that are closest to it, as far as the true
         object reaches.
@@ -84,6 +87,7 @@ class Result:
     planes: int
     clicks: int
     iou: float
+    within: float
     copied: float
     clicked: float
 
@@ -222,8 +226,9 @@ def evaluate_stack(
             len(solid.masks),
             len(clicks[solid.label]),
             iou=stack_iou(solid.masks, found[solid.label]),
+            within=stack_iou(solid.masks, _only(found[solid.label], solid.span)),
             copied=stack_iou(solid.masks, _copied(clicked[solid.label], solid.span)),
-            clicked=stack_iou({at: solid.masks[at] for at in clicks[solid.label]}, clicked[solid.label]),
+            clicked=stack_iou(_only(solid.masks, clicks[solid.label]), clicked[solid.label]),
         )
         for solid in objects
     )
@@ -273,3 +278,7 @@ def _clicked(
 
 def _copied(masks: Masks, span: range) -> dict[int, Mask]:
     return {at: masks[min(masks, key=lambda clicked: abs(clicked - at))] for at in span}
+
+
+def _only(masks: Masks, positions: Collection[int]) -> dict[int, Mask]:
+    return {at: mask for at, mask in masks.items() if at in positions}

@@ -53,6 +53,8 @@ class Line:
     stacks, objects : int
     iou : float
         Over all planes of a stack, the mean over objects.
+    within : float
+        The same without the planes beyond the ends of the true object.
     copied : float
         The same for the masks of the clicks, copied to all planes of the true object.
     clicked : float
@@ -68,6 +70,7 @@ class Line:
     stacks: int
     objects: int
     iou: float
+    within: float
     copied: float
     clicked: float
     switches: int
@@ -93,6 +96,7 @@ def summarise_stacks(results: Mapping[tuple[str, str], Sequence[tuple[StackResul
                     stacks=sum(line.stacks for line in same),
                     objects=sum(line.objects for line in same),
                     iou=float(np.mean([line.iou for line in same])),
+                    within=float(np.mean([line.within for line in same])),
                     copied=float(np.mean([line.copied for line in same])),
                     clicked=float(np.mean([line.clicked for line in same])),
                     switches=0,
@@ -110,6 +114,7 @@ def _line(dataset: str, clicks: str, found: Sequence[tuple[StackResult, int]]) -
         stacks=len(found),
         objects=len(objects),
         iou=float(np.mean([result.iou for result in objects])),
+        within=float(np.mean([result.within for result in objects])),
         copied=float(np.mean([result.copied for result in objects])),
         clicked=float(np.mean([result.clicked for result in objects])),
         switches=sum(switches for _, switches in found),
@@ -119,11 +124,12 @@ def _line(dataset: str, clicks: str, found: Sequence[tuple[StackResult, int]]) -
 
 def format_lines(lines: Sequence[Line]) -> str:
     """A table in Markdown."""
-    header = ["data", "one click on", "objects", "IoU", "copied", "on clicked planes", "switches", "seconds"]
+    header = ["data", "one click on", "objects", "IoU", "within its ends", "copied", "on clicked planes"]
+    header += ["switches", "seconds"]
     rows = [
         [
             *(line.dataset, line.clicks, str(line.objects)),
-            *(f"{value:.3f}" for value in (line.iou, line.copied, line.clicked)),
+            *(f"{value:.3f}" for value in (line.iou, line.within, line.copied, line.clicked)),
             str(line.switches) if line.dataset == FILMS else "",
             f"{line.seconds:.0f}",
         ]
