@@ -238,6 +238,12 @@ def test_mobile_sam_and_sam2_learn(
     assert any(not torch.equal(weights[name], before[name]) for name in decoder)
     # What only videos need is not touched.
     assert not [name for name in weights if "memory" in name]
+    again = fit(
+        network, images[:2], labels[:2], output=result.output, device="cpu", val=0.5,
+        part="lora", steps=2, objects=1, resume=True,
+    )  # fmt: skip
+    assert (again.step, again.stopped) == (2, False)
+    assert again.measured[: len(result.measured)] == result.measured
 
 
 def test_the_curve_of_losses_stays_short() -> None:
