@@ -94,8 +94,6 @@ class PropagationPanel(Folding):
         self.tracks_box.clicked.connect(self._show_tracks)
         self._lay_out()
         controller.propagation_changed.connect(self.refresh)
-        keys.changed.connect(self.refresh_keys)
-        self.refresh_keys()
 
     def _lay_out(self) -> None:
         self.form = QFormLayout()
@@ -133,7 +131,6 @@ class PropagationPanel(Folding):
     def close_panel(self) -> None:
         """Stop listening."""
         self._controller.propagation_changed.disconnect(self.refresh)
-        keys.changed.disconnect(self.refresh_keys)
 
     # What the user does
 

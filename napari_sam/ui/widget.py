@@ -103,6 +103,7 @@ class SegmentWidget(QScrollArea):
 
     def _refresh_keys(self) -> None:
         self.current.refresh_keys()
+        self.propagation.refresh_keys()
 
     # Closing
 
