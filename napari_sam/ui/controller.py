@@ -276,7 +276,9 @@ class Controller(Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
     @property
     def doing(self) -> str:
         """What is being done at the moment."""
-        return self._work.requests.doing or self._work.files.doing
+        return (
+            self._work.requests.doing or self._work.files.doing or ("Propagating" if self.propagating else "")
+        )
 
     @property
     def notice(self) -> str:
