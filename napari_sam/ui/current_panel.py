@@ -155,7 +155,8 @@ class CurrentPanel(QWidget):
             self.overwrite_box.blockSignals(blocked)
         self.preview_box.setChecked(controller.preview)
         self.class_combo.refresh()
-        self.progress.setVisible(controller.busy)
+        # A propagation has a bar of its own, which stands still between two planes: drawing takes time.
+        self.progress.setVisible(controller.busy and not controller.propagating)
         self.status_label.setText(controller.status)
 
     def refresh_keys(self) -> None:
