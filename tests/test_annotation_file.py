@@ -35,6 +35,7 @@ from napari_sam.annotation.schema import from_json, to_json
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.mask import Mask
+from napari_sam.inference.strokes import Scribble
 
 IDENTITY = ImageIdentity((4, 9, 8, 3), "uint8", "xxh3_128:0123")
 seeds = st.integers(0, 2**31)
@@ -46,20 +47,27 @@ def through_text(data: dict[str, Any]) -> Any:
 
 def rich() -> Snapshot:
     """A document with something of every kind."""
-    for seed in range(100):
+    for seed in range(500):
         document = random_document(seed)
+        # What is rare comes first, and the rest is added to it.
+        if document.snapshot.opened is None or not document.current.taken:
+            continue
         commands = Commands(document, seed)
         for _ in range(3):
             with contextlib.suppress(AnnotationError):
                 commands.propagate()
                 commands.parent()
+        current, plane = document.current, PLANES[0]
+        before = current.prompts.get(plane) or commands.prompts(plane)
+        line = Scribble(np.array([[1.0, 1.0], [4.0, 2.0]]), 1)
+        lasso = np.array([[1.0, 1.0], [5.0, 1.0], [3.0, 6.0]])
+        drawn = replace(before, scribbles=(line,), lasso=lasso)
+        document.set_prompts({**current.prompts, plane: drawn})
         snapshot = document.snapshot
         kinds = {kind for item in snapshot.objects for kind, value in vars(item).items() if value}
-        drawn = [p for item in snapshot.objects for p in item.prompts.values()]
-        by_hand = any(p.scribbles for p in drawn) and any(p.lasso is not None for p in drawn)
-        every_kind = {"taken", "hand", "base", "answers", "masks", "parent"} <= kinds
+        every_kind = {"prompts", "taken", "hand", "base", "answers", "masks", "parent"} <= kinds
         carried = any(answer.propagated for item in snapshot.objects for answer in item.base.values())
-        if by_hand and every_kind and carried and snapshot.opened and snapshot.classes:
+        if every_kind and carried and snapshot.opened and snapshot.classes:
             return snapshot
     raise AssertionError
 
@@ -370,10 +378,10 @@ def test_the_json_of_a_file_is_read_by_itself(tmp_path: Path) -> None:
         alone.write_bytes(archive.read("annotation.json"))
     assert load_annotation(alone)[:2] == (RICH, IDENTITY)
     alone.write_text('{"format": "COCO"}')
-    with pytest.raises(AnnotationError, match="prompts.json is no annotation"):
+    with pytest.raises(AnnotationError, match=r"prompts.json is no annotation"):
         load_annotation(alone)
     alone.write_text("{")
-    with pytest.raises(AnnotationError, match="prompts.json cannot be read as an annotation"):
+    with pytest.raises(AnnotationError, match=r"prompts.json cannot be read as an annotation"):
         load_annotation(alone)
 
 
