@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 import tifffile
@@ -26,13 +27,14 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 from random_document import PLANES, SHAPE, Commands, random_document
 
+import napari_sam
 from napari_sam.annotation import Answer, Document, Look, Plane, SamObject, Snapshot
 from napari_sam.annotation.archive import SUFFIX, load_annotation, save_annotation
 from napari_sam.annotation.fields import Field
 from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.mask_table import MaskTable, read_masks
 from napari_sam.annotation.schema import from_json, to_json
-from napari_sam.errors import AnnotationError
+from napari_sam.errors import AnnotationError, ImageError
 from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.strokes import Scribble
@@ -584,8 +586,6 @@ def test_the_identity_is_the_same_on_every_computer() -> None:
 
 @pytest.mark.parametrize("shape", [(30, 20), (3, 500, 600), (700, 501, 3), (2, 3, 4, 150, 200)])
 def test_the_identity_is_the_same_in_every_kind_of_array(shape: tuple[int, ...], tmp_path: Path) -> None:
-    import dask.array
-
     image = np.random.default_rng(1).integers(0, 60000, shape).astype(np.uint16)
     identity = ImageIdentity.of(image)
     assert ImageIdentity.of(image.astype(">u2")) == identity
@@ -621,10 +621,32 @@ def test_a_shifted_or_another_large_image_is_another_one() -> None:
 
 
 def test_images_of_something_else_are_refused() -> None:
-    from napari_sam.errors import ImageError
-
     with pytest.raises(ImageError, match="its values are not numbers"):
         ImageIdentity.of(np.array([["a", "b"]]))
+
+
+def test_the_annotation_of_an_image_with_a_broken_plane_is_saved_and_opened(tmp_path: Path) -> None:
+    image = np.zeros((4, 9, 8), dtype=np.uint8)
+    annotation = napari_sam.Annotation(image, labels=np.eye(9, 8, dtype=int) * np.ones((4, 1, 1), int))
+    whole = annotation.save(tmp_path / "whole")
+    broken = dask.array.concatenate([dask.array.from_array(image[:3]), broken_plane()])
+    with pytest.raises(ImageError, match=r"cannot be recognised, because parts of it cannot be read \(disk"):
+        ImageIdentity.of(broken)
+    with pytest.raises(AnnotationError, match="may have been made on another image: parts of this one"):
+        napari_sam.Annotation.load(whole, broken)
+    with pytest.warns(UserWarning, match="may have been made on another image"):
+        found = napari_sam.Annotation.load(whole, broken, force=True)
+    again = napari_sam.Annotation.load(found.save(tmp_path / "broken"), broken)
+    np.testing.assert_array_equal(again.to_labels(), annotation.to_labels())
+
+
+def broken_plane() -> dask.array.Array:
+    def fail(_: object) -> np.ndarray:
+        raise OSError("disk is gone")
+
+    return dask.array.zeros((1, 9, 8), dtype=np.uint8).map_blocks(
+        fail, dtype=np.uint8, meta=np.empty(0, np.uint8)
+    )
 
 
 # Without us

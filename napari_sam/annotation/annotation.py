@@ -156,7 +156,9 @@ class Annotation(TrackingByIds):
         snapshot = self.document.snapshot
         if self._segmenter.loaded is not None:
             snapshot = with_digests(snapshot, self._segmenter.loaded)
-        return save_annotation(path, snapshot, ImageIdentity.of(self._planes.image), overwrite=overwrite)
+        return save_annotation(
+            path, snapshot, ImageIdentity.if_readable(self._planes.image), overwrite=overwrite
+        )
 
     @classmethod
     def load(

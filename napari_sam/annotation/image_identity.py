@@ -53,7 +53,7 @@ class ImageIdentity:
         Raises
         ------
         ImageError
-            If its values are not numbers.
+            If its values are not numbers, or cannot be read.
 
         Examples
         --------
@@ -72,9 +72,23 @@ class ImageIdentity:
             raise ImageError(f"An image of type {dtype} cannot be recognised: its values are not numbers.")
         state = xxhash.xxh3_128(f"{shape} {dtype.name}".encode())
         # All at once: dask takes nearly as long for one block of an image of many chunks as for all.
-        pixels = np.concatenate([np.ravel(image[block]) for block in _blocks(shape)])
+        try:
+            pixels = np.concatenate([np.ravel(image[block]) for block in _blocks(shape)])
+        # Behind an array may be any reader: files, networks, other people's code.
+        except Exception as error:
+            raise ImageError(
+                f"The image cannot be recognised, because parts of it cannot be read ({error}): repair it."
+            ) from error
         state.update(np.asarray(pixels).astype(dtype.newbyteorder("<"), copy=False).tobytes())
         return cls(shape, dtype.name, f"xxh3_128:{state.hexdigest()}")
+
+    @classmethod
+    def if_readable(cls, image: Any) -> ImageIdentity | None:
+        """As :meth:`of`; None for an image that cannot be recognised: its annotation is kept all the same."""
+        try:
+            return cls.of(image)
+        except ImageError:
+            return None
 
 
 def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:

@@ -69,7 +69,7 @@ def doubt_about(
     Returns
     -------
     str
-        A sentence if the image has other pixels; else empty.
+        A sentence if the image has other pixels, or cannot be read everywhere; else empty.
 
     Raises
     ------
@@ -89,6 +89,11 @@ def doubt_about(
             f"{name} is of an image of shape {snapshot.shape}, this one has the shape {shape}: "
             "choose the image that it was made on."
         )
-    if identity is None or ImageIdentity.of(image) == identity:
+    if identity is None:
         return ""
+    found = ImageIdentity.if_readable(image)
+    if found == identity:
+        return ""
+    if found is None:
+        return f"{name} may have been made on another image: parts of this one cannot be read."
     return f"{name} was made on another image: the pixels of this one are not the same."

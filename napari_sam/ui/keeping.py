@@ -67,7 +67,7 @@ class Keeping(Controlling):
             "save",
             f"Saving {Path(path).name}",
             lambda complete: save_annotation(
-                path, complete(snapshot), ImageIdentity.of(pixels), overwrite=True
+                path, complete(snapshot), ImageIdentity.if_readable(pixels), overwrite=True
             ),
             saved,
         )
@@ -183,11 +183,11 @@ class Keeping(Controlling):
         pixels, name = finest(image), image.name
         autosave = Autosave(tell=lambda sentence: self._work.files.post(lambda: self._tell(sentence)))
 
-        def look(_: object) -> tuple[ImageIdentity, list[Recoverable]]:
-            identity = ImageIdentity.of(pixels)
-            return identity, autosave.recoverable(identity)
+        def look(_: object) -> tuple[ImageIdentity | None, list[Recoverable]]:
+            identity = ImageIdentity.if_readable(pixels)
+            return identity, [] if identity is None else autosave.recoverable(identity)
 
-        def found(known: tuple[ImageIdentity, list[Recoverable]]) -> None:
+        def found(known: tuple[ImageIdentity | None, list[Recoverable]]) -> None:
             identity, offers = known
             result.keep(lambda unsaved: autosave.attach(result.document, identity, name, unsaved=unsaved))
             replaced = None if result.instead_of is None else result.instead_of.path

@@ -145,7 +145,6 @@ class Segmenter:
         """
         from napari_sam.annotation.asking import to_answer
         from napari_sam.inference import engine
-        from napari_sam.inference.threads import leaving_a_core
 
         if self._newest is None or self._newest[0] != view.key or self._newest[1].prompts != prompts:
 
@@ -153,10 +152,7 @@ class Segmenter:
                 embedding = self._embedding(view)
                 # Not what it takes while the GUI is busy, too.
                 began = time.thread_time()
-                # The GUI is to show it at once, and has other things to draw.
-                with leaving_a_core():
-                    segment = engine.segment(self._ready(), embedding, prompts)
-                return segment, time.thread_time() - began
+                return engine.segment(self._ready(), embedding, prompts), time.thread_time() - began
 
             segment, seconds = self._computed(attempt)
             answer = to_answer(segment, prompts, self._ready(), view.look)

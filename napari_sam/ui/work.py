@@ -27,7 +27,7 @@ T = TypeVar("T")
 _Asked = dict[tuple[int, Plane], tuple[Prompts, Hashable]]
 
 _PATIENCE = 0.05
-"""Seconds that the GUI's thread may wait for the mask of a click. Drawing takes as long."""
+"""Seconds that the GUI's thread may wait for the mask of a click or a preview. Drawing takes as long."""
 
 
 class Work:
@@ -156,6 +156,8 @@ class Work:
             deliver(known.mask)
             return
         self.requests.submit_quietly("preview", lambda: self._segmenter.segment(view, prompts).mask, deliver)
+        # A window that is being drawn keeps the interpreter from the worker, several times as long as this.
+        self._known(view, prompts, _PATIENCE)
 
     def segment_many(
         self,

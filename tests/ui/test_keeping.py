@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import dask.array
 import napari
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from canvas import Canvas, settle, turn
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
+from skimage.data import coins
 
 from napari_sam.annotation import Document, Source
 from napari_sam.annotation.archive import load_annotation
@@ -212,6 +215,30 @@ def test_what_was_saved_is_not_kept_twice(two_coins: Controller, folder: Path, t
     two_coins.undo()
     assert two_coins.session.result.autosave.flush()
     assert len(list(folder.glob("*.sqlite"))) == 1
+
+
+def test_an_image_with_a_broken_plane_is_worked_on_and_saved(
+    viewer: Viewer, open_widget: Callable[..., SegmentWidget], tmp_path: Path, folder: Path
+) -> None:
+    def read(block_info: Any = None) -> np.ndarray:
+        if block_info[None]["chunk-location"][0] == 2:
+            raise OSError("disk is gone")
+        return coins()[None]
+
+    lazy = dask.array.map_blocks(read, chunks=((1, 1, 1), *((n,) for n in coins().shape)), dtype=np.uint8)
+    viewer.add_image(lazy, name="film", contrast_limits=(0, 255))
+    viewer.dims.set_current_step(0, 0)
+    controller = open_widget().controller
+    settle(controller)
+    controller.add_point((0, 196, 102))
+    controller.wait()
+    controller.accept()
+    assert controller.session.result.autosave.flush()
+    assert len(list(folder.glob("*.sqlite"))) == 1
+    controller.save(tmp_path / "film.napari-sam.zip")
+    settle(controller)
+    assert "Saved 1 object" in controller.status
+    assert same(controller, tmp_path / "film.napari-sam.zip")
 
 
 def test_the_next_widget_goes_on(
