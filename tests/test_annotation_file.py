@@ -628,7 +628,7 @@ def test_images_of_something_else_are_refused() -> None:
 def test_the_annotation_of_an_image_with_a_broken_plane_is_saved_and_opened(tmp_path: Path) -> None:
     image = np.zeros((4, 9, 8), dtype=np.uint8)
     annotation = napari_sam.Annotation(image, labels=np.eye(9, 8, dtype=int) * np.ones((4, 1, 1), int))
-    whole = annotation.save(tmp_path / "whole")
+    whole = annotation.save(tmp_path / "whole.napari-sam.zip")
     broken = dask.array.concatenate([dask.array.from_array(image[:3]), broken_plane()])
     with pytest.raises(ImageError, match=r"cannot be recognised, because parts of it cannot be read \(disk"):
         ImageIdentity.of(broken)
@@ -636,7 +636,7 @@ def test_the_annotation_of_an_image_with_a_broken_plane_is_saved_and_opened(tmp_
         napari_sam.Annotation.load(whole, broken)
     with pytest.warns(UserWarning, match="may have been made on another image"):
         found = napari_sam.Annotation.load(whole, broken, force=True)
-    again = napari_sam.Annotation.load(found.save(tmp_path / "broken"), broken)
+    again = napari_sam.Annotation.load(found.save(tmp_path / "broken.napari-sam.zip"), broken)
     np.testing.assert_array_equal(again.to_labels(), annotation.to_labels())
 
 
