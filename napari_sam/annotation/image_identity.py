@@ -73,13 +73,13 @@ class ImageIdentity:
         state = xxhash.xxh3_128(f"{shape} {dtype.name}".encode())
         # All at once: dask takes nearly as long for one block of an image of many chunks as for all.
         try:
-            pixels = np.concatenate([np.ravel(image[block]) for block in _blocks(shape)])
+            pixels = np.asarray(np.concatenate([np.ravel(image[block]) for block in _blocks(shape)]))
         # Behind an array may be any reader: files, networks, other people's code.
         except Exception as error:
             raise ImageError(
                 f"The image cannot be recognised, because parts of it cannot be read ({error}): repair it."
             ) from error
-        state.update(np.asarray(pixels).astype(dtype.newbyteorder("<"), copy=False).tobytes())
+        state.update(pixels.astype(dtype.newbyteorder("<"), copy=False).tobytes())
         return cls(shape, dtype.name, f"xxh3_128:{state.hexdigest()}")
 
     @classmethod
