@@ -38,10 +38,10 @@ lint: $(VENV)/.installed-test
 test-headless: system-deps $(VENV)/.installed-test
 	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 $(BIN)/python -m pytest --no-xvfb -m "not gui" $(IN_TWO) $(PYTEST_ARGS)
 
-# Software OpenGL sometimes crashes while it draws a layer that was added anew, in napari alone, too: what was running in
-# that process is run again, which pytest-xdist does not do with --dist loadfile.
+# Software OpenGL may crash while it draws: what was running in that process is run again, which pytest-xdist does not do with
+# --dist loadfile. Only tests/ is looked through, not the package with its doctests, some of which import triton (tests/conftest.py).
 test-gui: system-deps $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gui -n 2 --dist worksteal --reruns 1 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gui -n 2 --dist worksteal --reruns 1 $(or $(PYTEST_ARGS),tests)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict --site-dir build/site

@@ -24,6 +24,16 @@ settings.register_profile("explore", _calm, print_blob=True)
 settings.load_profile(os.environ.get("NAPARI_SAM_HYPOTHESIS", "fixed"))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m gui``, do not even import modules that have no such tests.
+
+    Some of the others import torchvision, and with it triton, whose LLVM does not get along with that of
+    software OpenGL: drawing then crashes now and then.
+    """
+    is_module = config.option.markexpr == "gui" and collection_path.suffix == ".py"
+    return True if is_module and "mark.gui" not in collection_path.read_text(encoding="utf-8") else None
+
+
 def pytest_collection_finish() -> None:
     """Leave what all modules hold out of garbage collections, which take a fifth of a second otherwise."""
     gc.collect()

@@ -32,3 +32,20 @@ def test_python_use_needs_no_gui() -> None:
     loaded = loaded_by("import napari_sam; napari_sam.SamPredictor; napari_sam.load_model")
     assert "torch" in loaded
     assert not loaded & {"napari", "qtpy", "PyQt6", "PySide6", "vispy"}
+
+
+def test_segmenting_loads_no_second_llvm() -> None:
+    """Triton brings one, beside which software OpenGL may crash: no part of the plugin needs it."""
+    statements = """
+import sys, napari_sam
+from napari_sam.inference.automatic import SamAutomaticMaskGenerator
+from napari_sam.inference.filtering import Filter, Sieve
+from skimage.data import coins
+image = coins()[:128, :128]
+annotation = napari_sam.Annotation(image, 'nano', device='cpu')
+annotation.add_point(45, 40)
+annotation.accept()
+Sieve(SamAutomaticMaskGenerator(annotation.model, prompts='centres').candidates(image)).select(Filter())
+assert 'triton' not in sys.modules
+"""
+    assert "torch" in loaded_by(statements)
