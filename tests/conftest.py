@@ -28,7 +28,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """With ``-m gui``, do not even import modules that have no such tests.
 
     Some of the others import torchvision, and with it triton, whose LLVM does not get along with that of
-    software OpenGL: drawing then crashes now and then.
+    software OpenGL: one more reason for drawing to crash.
     """
     is_module = config.option.markexpr == "gui" and collection_path.suffix == ".py"
     return True if is_module and "mark.gui" not in collection_path.read_text(encoding="utf-8") else None
