@@ -6,8 +6,9 @@ they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_sam.lazily import getter
 
 if TYPE_CHECKING:
     from napari_sam.annotation.annotation import Annotation
@@ -31,22 +32,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Annotation": "napari_sam.annotation.annotation",
-    "SamAutomaticMaskGenerator": "napari_sam.inference.automatic",
-    "SamPredictor": "napari_sam.inference.predictor",
-    "SamVideoPredictor": "napari_sam.inference.video_predictor",
-    "annotate": "napari_sam.ui.scripting",
-    "load_model": "napari_sam.models",
-    "sam_model_registry": "napari_sam.models",
+    "Annotation": "annotation.annotation",
+    "SamAutomaticMaskGenerator": "inference.automatic",
+    "SamPredictor": "inference.predictor",
+    "SamVideoPredictor": "inference.video_predictor",
+    "annotate": "ui.scripting",
+    "load_model": "models",
+    "sam_model_registry": "models",
 }
 
-
-def __getattr__(name: str) -> Any:
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return getattr(importlib.import_module(home), name)
+__getattr__ = getter(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

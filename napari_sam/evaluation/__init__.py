@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_sam.lazily import getter
 
 if TYPE_CHECKING:
     from napari_sam.evaluation.datasets import LabelledFile, Sample, list_folders, list_index
@@ -22,11 +23,5 @@ _HOMES = {
     "list_index": "datasets",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # Folders are listed, and options refused, without the seconds that torch takes to import.
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+# Folders are listed, and options refused, without the seconds that torch takes to import.
+__getattr__ = getter(__name__, _HOMES)

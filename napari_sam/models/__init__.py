@@ -6,8 +6,9 @@ so that the table of models and downloads are at hand at once.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_sam.lazily import getter
 
 if TYPE_CHECKING:
     from napari_sam.models.device import available_devices
@@ -22,13 +23,7 @@ _HOMES = {
     "sam_model_registry": "registry",
 }
 
-
-def __getattr__(name: str) -> Any:
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+__getattr__ = getter(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

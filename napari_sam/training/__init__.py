@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_sam.lazily import getter
 
 if TYPE_CHECKING:
     from napari_sam.training.fitting import fit
@@ -13,13 +14,7 @@ __all__ = ["FitResult", "Progress", "fit"]
 
 _HOMES = {"FitResult": "progress", "Progress": "progress", "fit": "fitting"}
 
-
-def __getattr__(name: str) -> Any:
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+__getattr__ = getter(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
