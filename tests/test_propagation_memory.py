@@ -7,40 +7,22 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-import torch
+from narrow_sam2 import narrow_sam2
 
 from napari_sam import SamVideoPredictor
 from napari_sam.errors import Cancelled, ImageError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.propagation import Carried, propagate
 from napari_sam.inference.video_frames import open_video
-from napari_sam.models.hiera import HieraSize
-from napari_sam.models.sam2 import Sam2, build_sam2
+from napari_sam.models.sam2 import Sam2
 
 STACK = np.random.default_rng(0).integers(0, 256, (9, 40, 60), dtype=np.uint8)
 SIZE = STACK.shape[1:]
 
 
-def _model(presence: float = 5.0) -> Sam2:
-    """Untrained, on 8 x 8 tokens; objects are there if `presence` is positive."""
-    torch.manual_seed(0)
-    model = build_sam2(HieraSize(16, 1, (1, 2, 3, 1), (4,)), image_size=128)
-    for name, parameter in model.named_parameters():
-        if name.startswith(("memory_", "maskmem_", "obj_ptr_", "no_obj_")) and parameter.ndim > 1:
-            # What is remembered has to matter.
-            torch.nn.init.normal_(
-                parameter, std=(4 if "_proj.weight" in name else 1) * parameter[0].numel() ** -0.5
-            )
-        elif not parameter.any() or name.endswith("gamma"):
-            torch.nn.init.normal_(parameter, std=0.3)
-    with torch.no_grad():
-        model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(presence)
-    return model.prepare(torch.device("cpu"), torch.float32)
-
-
 @pytest.fixture(scope="module")
 def model() -> Sam2:
-    return _model()
+    return narrow_sam2()
 
 
 def _box(rows: slice, columns: slice) -> Mask:
@@ -110,7 +92,9 @@ def test_each_wanted_position_comes_once_and_annotated_ones_never(model: Sam2) -
 
 
 def test_an_object_that_is_not_seen_is_none_and_may_come_back() -> None:
-    answers = _answers(propagate(_model(-5.0), open_video(STACK), {1: {4: LEFT}}, {1: range(9)}))
+    answers = _answers(
+        propagate(narrow_sam2(presence=-5.0), open_video(STACK), {1: {4: LEFT}}, {1: range(9)})
+    )
     assert answers == {(1, at): None for at in range(9) if at != 4}
 
 

@@ -13,39 +13,20 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from narrow_sam2 import narrow_sam2
 from numpy.typing import NDArray
 
 from napari_sam import SamVideoPredictor, load_model
 from napari_sam.errors import Cancelled, ImageError, ModelError, PromptError
 from napari_sam.inference.video_state import VideoState
-from napari_sam.models.hiera import HieraSize
-from napari_sam.models.sam2 import Sam2, build_sam2
+from napari_sam.models.sam2 import Sam2
 
-NARROW = HieraSize(16, 1, (1, 2, 3, 1), (4,))
 FRAMES = np.random.default_rng(0).integers(0, 256, (8, 40, 60), dtype=np.uint8)
-PRESENT = 5.0
-
-
-def _model(version: str = "2.1", presence: float = PRESENT) -> Sam2:
-    """Untrained, on 8 x 8 tokens; objects are there if `presence` is positive."""
-    torch.manual_seed(0)
-    model = build_sam2(NARROW, version=version, image_size=128)
-    for name, parameter in model.named_parameters():
-        if name.startswith(("memory_", "maskmem_", "obj_ptr_", "no_obj_")) and parameter.ndim > 1:
-            # What is remembered has to matter.
-            torch.nn.init.normal_(
-                parameter, std=(4 if "_proj.weight" in name else 1) * parameter[0].numel() ** -0.5
-            )
-        elif not parameter.any() or name.endswith("gamma"):
-            torch.nn.init.normal_(parameter, std=0.3)
-    with torch.no_grad():
-        model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(presence)
-    return model.prepare(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
 def model() -> Sam2:
-    return _model()
+    return narrow_sam2()
 
 
 @pytest.fixture
@@ -289,7 +270,7 @@ def test_masks_in_boxes_and_bits_are_those_of_the_logits(predictor: SamVideoPred
 
 
 def test_an_object_that_is_not_there() -> None:
-    predictor = SamVideoPredictor(_model(presence=-30.0))
+    predictor = SamVideoPredictor(narrow_sam2(presence=-30.0))
     state = _prompted(predictor)
     for found in predictor.propagate(state):
         assert (found.presence < 0).all()
@@ -306,7 +287,7 @@ def test_an_object_that_is_not_there() -> None:
 @pytest.mark.parametrize("version", ["2", "2.1"])
 def test_few_and_constant_frames(version: str) -> None:
     """One frame, also corrected after propagation; and nothing to see on any."""
-    predictor = SamVideoPredictor(_model(version))
+    predictor = SamVideoPredictor(narrow_sam2(version))
     for count in (1, 2):
         state = predictor.init_state(np.full((count, 20, 30), 1000, dtype=np.uint16))
         predictor.add_new_points_or_box(state, 0, 1, points=[[20, 10]], labels=[1])
@@ -342,7 +323,7 @@ def test_pixels_of_one_object_only(model: Sam2) -> None:
 
 
 def test_half_precision_agrees(predictor: SamVideoPredictor) -> None:
-    half = SamVideoPredictor(_model().prepare(torch.device("cpu"), torch.bfloat16))
+    half = SamVideoPredictor(narrow_sam2().prepare(torch.device("cpu"), torch.bfloat16))
     exact = _all(predictor.propagate_in_video(_prompted(predictor)))
     for frame, _, logits in half.propagate_in_video(_prompted(half)):
         assert (logits - exact[frame]).std() < 0.2 * exact[frame].std()
