@@ -18,6 +18,7 @@ __all__ = [
     "ModelError",
     "NapariSamError",
     "PromptError",
+    "reason_of",
 ]
 
 
@@ -63,3 +64,14 @@ class DeviceError(NapariSamError, RuntimeError):
 
 class DeviceWarning(UserWarning):
     """A device that failed or is short of memory, so that the work went on elsewhere or in smaller parts."""
+
+
+def reason_of(error: BaseException) -> str:
+    r"""What somebody else's error says, in a few words for a sentence of ours.
+
+    Examples
+    --------
+    >>> reason_of(OSError("the disk is gone.\nSee the log.")), reason_of(KeyError())
+    ('the disk is gone', 'KeyError')
+    """
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -22,7 +22,7 @@ from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.schema import Info, from_json, to_json
 from napari_sam.annotation.state import Snapshot
 from napari_sam.annotation.territory import canonical_planes
-from napari_sam.errors import AnnotationError
+from napari_sam.errors import AnnotationError, reason_of
 from napari_sam.inference.files import open_atomic
 from napari_sam.inference.mask import Mask
 
@@ -221,10 +221,8 @@ def load_annotation(path: str | os.PathLike[str]) -> tuple[Snapshot, ImageIdenti
         raise
     # Decoders raise anything on damaged files: BadZipFile, zlib.error, RecursionError, ...
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
         raise AnnotationError(
-            f"{source} cannot be read as an annotation ({reason or type(error).__name__}): "
-            "use an earlier copy of it."
+            f"{source} cannot be read as an annotation ({reason_of(error)}): use an earlier copy of it."
         ) from error
 
 

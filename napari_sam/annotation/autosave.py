@@ -23,6 +23,7 @@ from napari_sam.annotation.recovery import Recoverable, find_recoverable, short_
 from napari_sam.annotation.schema import object_to_json, to_json
 from napari_sam.annotation.state import Changes, Snapshot
 from napari_sam.annotation.timeline import Timeline
+from napari_sam.errors import reason_of
 from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.mask import Mask
 
@@ -249,7 +250,7 @@ class AutosaveFile:
                     more = bool(self._unwritten_found) and not ending and self._writer.ask(self, 0)
             # Whatever it is, work goes on.
             except Exception as error:  # noqa: BLE001
-                problem = str(error).strip().partition("\n")[0] or type(error).__name__
+                problem = reason_of(error)
                 if not isinstance(error, (sqlite3.OperationalError, OSError)) and self._journal is not None:
                     # The file is not what it should be: it stays, and a new one is begun.
                     self._journal.close()

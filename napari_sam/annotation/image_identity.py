@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, reason_of
 
 __all__ = ["ImageIdentity"]
 
@@ -77,7 +77,8 @@ class ImageIdentity:
         # Behind an array may be any reader: files, networks, other people's code.
         except Exception as error:
             raise ImageError(
-                f"The image cannot be recognised, because parts of it cannot be read ({error}): repair it."
+                f"The image cannot be recognised, because parts of it cannot be read ({reason_of(error)}): "
+                "repair it."
             ) from error
         state.update(pixels.astype(dtype.newbyteorder("<"), copy=False).tobytes())
         return cls(shape, dtype.name, f"xxh3_128:{state.hexdigest()}")

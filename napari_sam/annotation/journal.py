@@ -21,7 +21,7 @@ from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.schema import VERSION, from_json
 from napari_sam.annotation.state import Snapshot
-from napari_sam.errors import AnnotationError
+from napari_sam.errors import AnnotationError, reason_of
 from napari_sam.inference.candidates import MaskCandidates
 
 __all__ = ["SUFFIX", "Journal", "Kept", "lock_of", "read_journal", "siblings"]
@@ -223,8 +223,9 @@ def read_journal(path: Path, *, objects: bool = True) -> Kept | None:
         raise
     # Anything can be in a damaged file.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise AnnotationError(f"{path} cannot be read ({reason}): the file is kept as it is.") from error
+        raise AnnotationError(
+            f"{path} cannot be read ({reason_of(error)}): the file is kept as it is."
+        ) from error
 
 
 def _read(connection: sqlite3.Connection, path: Path, objects: bool) -> Kept | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import Look
-from napari_sam.errors import AnnotationError, ImageError
+from napari_sam.errors import AnnotationError, ImageError, reason_of
 from napari_sam.inference.image import as_rgb
 
 __all__ = ["Planes"]
@@ -73,9 +73,8 @@ class Planes:
             pixels = np.asarray(self.image[plane.slices])
         # Behind an array may be any reader: files, networks, other people's code.
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ImageError(
-                f"Plane {plane} cannot be read ({reason.rstrip('.')}): repair the image, or leave it out."
+                f"Plane {plane} cannot be read ({reason_of(error)}): repair the image, or leave it out."
             ) from error
         return as_rgb(pixels, contrast_limits=look.contrast_limits, gamma=look.gamma)
 

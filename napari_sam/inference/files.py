@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, reason_of
 
 __all__ = ["check_output", "open_atomic", "read_image", "read_plane", "write_labels"]
 
@@ -85,10 +85,7 @@ def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[Any], bool]:
         return _read(source)
     # Decoders raise anything on damaged files: ValueError, SyntaxError, struct.error, KeyError, ...
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ImageError(
-            f"{source} cannot be read as an image ({reason or type(error).__name__})."
-        ) from error
+        raise ImageError(f"{source} cannot be read as an image ({reason_of(error)}).") from error
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:

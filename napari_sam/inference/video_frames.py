@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, reason_of
 from napari_sam.inference.files import read_image, read_plane
 from napari_sam.inference.image import as_rgb
 
@@ -68,9 +68,8 @@ class VideoFrames(ABC):
             pixels = self._pixels(index)
         # Behind an array may be any reader: files, networks, other people's code.
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ImageError(
-                f"Frame {index} cannot be read ({reason.rstrip('.')}): "
+                f"Frame {index} cannot be read ({reason_of(error)}): "
                 "what was done before it is kept; repair it, or leave it out."
             ) from error
         frame = as_rgb(pixels, contrast_limits=self.contrast_limits, gamma=self.gamma)

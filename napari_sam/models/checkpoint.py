@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from napari_sam.errors import ModelError
+from napari_sam.errors import ModelError, reason_of
 
 __all__ = ["load_into", "read_metadata", "read_state", "save_state", "unwrap"]
 
@@ -80,9 +80,8 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{path} holds more than weights and was not loaded; save its state_dict alone."
         ) from error
     except Exception as error:  # what damaged files raise has no common base
-        reason = str(error).partition("\n")[0].strip().rstrip(".")
         raise ModelError(
-            f"{path} is not a readable checkpoint ({reason}); download or copy it again."
+            f"{path} is not a readable checkpoint ({reason_of(error)}); download or copy it again."
         ) from error
     state = unwrap(content)
     if not state:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import NDArray
 
 from napari_sam.annotation import Answer, Plane
-from napari_sam.errors import Cancelled, ImageError, NapariSamError
+from napari_sam.errors import Cancelled, ImageError, NapariSamError, reason_of
 
 if TYPE_CHECKING:
     from napari_sam.annotation.planes import Planes
@@ -107,10 +107,9 @@ class Carrying:
             raise
         # Behind an image may be any reader: files, networks, other people's code.
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
             raise ImageError(
-                f"Plane {at} along {self._axis} cannot be read ({reason}): what is done is kept; repair it, "
-                "or go no further than to the plane before it."
+                f"Plane {at} along {self._axis} cannot be read ({reason_of(error)}): what is done is kept; "
+                "repair it, or go no further than to the plane before it."
             ) from error
 
     def close(self) -> None:
