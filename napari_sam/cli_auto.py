@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_sam.cli_errors import one_sentence_errors
+from napari_sam.cli_progress import progress_bar
 from napari_sam.errors import ImageError, NapariSamError
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def _segmented(
     count = 0
     for index in np.ndindex(*leading):
         plane = "".join(f"_{at:04d}" for at in index)
-        with _bar(f"{job.image.name}{plane}", quiet) as progress:
+        with progress_bar(f"{job.image.name}{plane}", "batch", quiet) as progress:
             found = generator.masks(np.asarray(pixels[index]), progress=progress)
         for kind in job.formats:
             if kind is not Format.LABELS:
@@ -267,25 +268,6 @@ def _segmented(
         write_labels(job.path(Format.LABELS), stacked, force=True)
     job.note()
     return math.prod(leading), count
-
-
-def _bar(title: str, quiet: bool) -> Any:
-    """A progress bar; what it gives is called with batches done and all."""
-    import contextlib
-
-    @contextlib.contextmanager
-    def shown() -> Iterator[Callable[[int, int], None]]:
-        from tqdm import tqdm
-
-        with tqdm(desc=title, unit="batch", leave=False, disable=True if quiet else None) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            yield progress
-
-    return shown()
 
 
 def _jobs(inputs: Sequence[Path], output: Path, formats: Sequence[Format] | None) -> list[_Output]:

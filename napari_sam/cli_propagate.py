@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +11,7 @@ import typer
 
 from napari_sam.cli_convert import told
 from napari_sam.cli_errors import one_sentence_errors
+from napari_sam.cli_progress import progress_bar
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def propagate(
         failure: BaseException | None = None
         steps = annotation.undo_text
         try:
-            with _bar(stack.name, quiet) as progress:
+            with progress_bar(stack.name, "mask", quiet) as progress:
                 annotation.propagate(
                     objects or [item.id for item in annotation.objects] or None,
                     direction,
@@ -141,17 +140,3 @@ def _write(annotation: Annotation, output: Path, chosen: Format, force: bool) ->
         annotation.save(output, overwrite=force)
     else:
         write(output, annotation, chosen, overwrite=force)
-
-
-@contextlib.contextmanager
-def _bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar; what it gives is called with masks done and all."""
-    from tqdm import tqdm
-
-    with tqdm(desc=title, unit="mask", leave=False, disable=True if quiet else None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from scipy import ndimage
 from skimage.io import imsave
 
 import napari_sam
+from napari_sam.evaluation import volumes
 from napari_sam.evaluation.moving_cells import Movie, moving_cells
 from napari_sam.evaluation.propagated import (
     Solid,
@@ -120,21 +120,28 @@ def test_tracks_of_a_film_are_better_than_copies_of_the_first_mask(movie: Movie)
     )
 
 
-def test_the_command(tmp_path: Path, movie: Movie) -> None:
+def test_the_command(
+    tmp_path: Path, movie: Movie, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, array in (("image", movie.image), ("labels", movie.labels)):
         imsave(tmp_path / f"{name}.tif", array, check_contrast=False)
     (tmp_path / "index.csv").write_text(
         "dataset,id,split,image,labels\nfilm,1,train,image.tif,labels.tif\n", encoding="utf-8"
     )
-    command = [sys.executable, "-m", "napari_sam.evaluation.volumes"]
-    run = [*command, "--index", str(tmp_path), "--films", "0", "--objects", "1", "--device", "cpu"]
-    result = subprocess.run(
-        [*run, "--json", str(tmp_path / "out.json")], capture_output=True, text=True, check=True
-    )
-    assert "| film | the middle plane |" in result.stdout
-    table = json.loads((tmp_path / "out.json").read_text())
+    written = tmp_path / "out.json"
+
+    def run(*arguments: str | Path) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["volumes", "--films", "0", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            volumes.main()
+        return left.value.code, *capsys.readouterr()
+
+    code, shown, _ = run("--index", tmp_path, "--objects", "1", "--device", "cpu", "--json", written)
+    assert code == 0
+    assert "| film | the middle plane |" in shown
+    table = json.loads(written.read_text())
     assert [line["clicks"] for line in table["lines"]] == ["the middle plane", "every 10th plane"]
     assert len(table["objects"]) == 2
-    nothing = subprocess.run([*command, "--films", "0"], capture_output=True, text=True, check=False)
-    assert nothing.returncode == 2
-    assert "There is nothing to measure" in nothing.stderr
+    code, _, told = run()
+    assert code == 2
+    assert "There is nothing to measure" in told

@@ -27,7 +27,7 @@ from napari_sam.evaluation.propagated import (
     solids,
 )
 from napari_sam.evaluation.tracks import id_switches
-from napari_sam.inference.files import read_image
+from napari_sam.inference.files import open_atomic, read_image
 from napari_sam.inference.video_frames import VideoFrames, open_video
 
 if TYPE_CHECKING:
@@ -194,7 +194,8 @@ def evaluate(
                 for result in stack.objects
             ],
         }
-        json_file.write_text(json.dumps(table, indent=2) + "\n")
+        with open_atomic(json_file) as file:
+            file.write((json.dumps(table, indent=2) + "\n").encode())
 
 
 def _volumes(
