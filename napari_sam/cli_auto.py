@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,27 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_sam.cli_auto_files import Format, Output, outputs
 from napari_sam.cli_errors import one_sentence_errors
 from napari_sam.cli_progress import progress_bar
 from napari_sam.errors import ImageError, NapariSamError
 
 if TYPE_CHECKING:
     from napari_sam.inference.automatic import SamAutomaticMaskGenerator
-__all__ = ["Format", "OnTop", "PointsFrom", "auto"]
 
-_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy"})
-_LABELS = frozenset({".tif", ".tiff", ".png", ".npy"})
-
-
-class Format(StrEnum):
-    """Of what is written."""
-
-    LABELS = "labels"
-    COCO = "coco"
-    SA1B = "sa1b"
-    PNG = "png"
-    CSV = "csv"
-
+__all__ = ["OnTop", "PointsFrom", "auto"]
 
 class OnTop(StrEnum):
     """Who gets pixels that several masks have."""
@@ -56,44 +43,6 @@ class _Labels:
     on_top: OnTop
     semantic: bool
     link: float | None
-
-
-@dataclass(frozen=True)
-class _Output:
-    """Where the results of one image go."""
-
-    image: Path
-    target: Path
-    formats: Sequence[Format]
-    single: bool
-
-    def path(self, kind: Format, plane: str = "") -> Path:
-        from napari_sam.formats.candidates import WRITERS
-
-        if self.single:
-            return self.target
-        ending = "_labels.tif" if kind is Format.LABELS else WRITERS[kind.value][0]
-        return self.target / f"{self.image.stem}{plane}{ending}"
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all results are there."""
-        if self.single:
-            return self.target.exists()
-        return set(self.formats) <= self._written()
-
-    def note(self) -> None:
-        """Note that all results are there."""
-        if not self.single:
-            self._done.write_text("\n".join(sorted({*self.formats, *self._written()})) + "\n")
-
-    @property
-    def _done(self) -> Path:
-        """Written last: the formats that are complete."""
-        return self.target / f"{self.image.stem}.done"
-
-    def _written(self) -> set[str]:
-        return set(self._done.read_text().split()) if self._done.is_file() else set()
 
 
 def auto(
@@ -171,7 +120,7 @@ def auto(
     that suit the model.
     """
     with one_sentence_errors():
-        jobs = _jobs(inputs, output, formats)
+        jobs = outputs(inputs, output, formats)
         labels = _Labels(on_top, semantic, _least_iou(link, link_iou, semantic))
 
         from napari_sam.inference.automatic import SamAutomaticMaskGenerator
@@ -214,7 +163,7 @@ def _least_iou(link: bool, given: float | None, semantic: bool) -> float | None:
 
 
 def _tried(
-    generator: SamAutomaticMaskGenerator, job: _Output, wanted: _Labels, force: bool, quiet: bool
+    generator: SamAutomaticMaskGenerator, job: Output, wanted: _Labels, force: bool, quiet: bool
 ) -> bool:
     """Whether an image was segmented; what happened is printed."""
     if job.is_done and not force:
@@ -222,7 +171,7 @@ def _tried(
         return True
     started = time.perf_counter()
     try:
-        planes, count = _segmented(generator, job, wanted, quiet)
+        planes, count = _segmented(generator, job, wanted, force, quiet)
     except (NapariSamError, OSError) as error:
         # Decoders name the file they failed on.
         text = str(error)
@@ -234,7 +183,7 @@ def _tried(
 
 
 def _segmented(
-    generator: SamAutomaticMaskGenerator, job: _Output, wanted: _Labels, quiet: bool
+    generator: SamAutomaticMaskGenerator, job: Output, wanted: _Labels, force: bool, quiet: bool
 ) -> tuple[int, int]:
     """Write the results of one image; how many planes it has, and how many masks."""
     import numpy as np
@@ -253,8 +202,9 @@ def _segmented(
         link=wanted.link if leading else None,
     )
     count = 0
-    for index in np.ndindex(*leading):
-        plane = "".join(f"_{at:04d}" for at in index)
+    planes = {index: "".join(f"_{at:04d}" for at in index) for index in np.ndindex(*leading)}
+    job.begin(list(planes.values()), force=force)
+    for index, plane in planes.items():
         with progress_bar(f"{job.image.name}{plane}", "batch", quiet) as progress:
             found = generator.masks(np.asarray(pixels[index]), progress=progress)
         for kind in job.formats:
@@ -266,30 +216,5 @@ def _segmented(
     if labels:
         stacked = np.stack(labels).reshape(*leading, *labels[0].shape) if leading else labels[0]
         write_labels(job.path(Format.LABELS), stacked, force=True)
-    job.note()
+    job.finish()
     return math.prod(leading), count
-
-
-def _jobs(inputs: Sequence[Path], output: Path, formats: Sequence[Format] | None) -> list[_Output]:
-    """What is to be done, in order."""
-    images: list[Path] = []
-    for given in inputs:
-        if given.is_dir():
-            images += sorted(path for path in given.iterdir() if path.suffix.lower() in _IMAGES)
-        else:
-            images.append(given)
-    if not images:
-        raise ImageError("There are no images in these folders: give image files, or folders that hold some.")
-    suffix = output.suffix.lower()
-    kinds = {**dict.fromkeys(_LABELS, Format.LABELS), ".json": Format.COCO, ".csv": Format.CSV}
-    if suffix in kinds and not output.is_dir():
-        if len(images) > 1:
-            raise ImageError(f"{len(images)} images do not go into {output.name}: give a folder with -o.")
-        if not output.parent.is_dir():
-            raise ImageError(f"The folder {output.parent} does not exist: make it first.")
-        chosen = formats or [kinds[suffix]]
-        return [_Output(images[0], output, chosen[:1], single=True)]
-    stems = [image.stem for image in images]
-    if len(set(stems)) < len(stems):
-        raise ImageError("Two of the images have the same name: segment them into different folders.")
-    return [_Output(image, output, formats or [Format.LABELS], single=False) for image in images]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from skimage.io import imread, imsave
 from typer.testing import CliRunner, Result
 
 from napari_sam.cli import app
+from napari_sam.cli_auto_files import Format, outputs
 
 PART = coins()[205:, :120]
 """Two coins."""
@@ -163,3 +165,108 @@ def test_places_that_cannot_be_written_to(images: Path, tmp_path: Path) -> None:
         done = run(images, "-o", output)
         assert done.exit_code == 2
         assert done.stderr.count("\n") == 1
+
+
+def test_files_of_others_are_not_replaced(images: Path) -> None:
+    theirs = {name: f"{name} of somebody else" for name in ("two.csv", "two.json", "two_labels.tif")}
+    for name, text in theirs.items():
+        (images / name).write_text(text)
+    done = run(images / "two.png", "-o", images, "--format", "labels", "--format", "csv")
+    assert done.exit_code == 2
+    assert "two_labels.tif exists" in done.stderr
+    assert "--force" in done.stderr
+    assert {name: (images / name).read_text() for name in theirs} == theirs
+    # The other formats are not stopped by them.
+    assert run(images / "two.png", "-o", images, "--format", "coco").exit_code == 0
+    assert run(images / "two.png", "-o", images, "--format", "labels").exit_code == 2
+    assert run(images / "two.png", "-o", images, "--force").exit_code == 0
+    assert tifffile.imread(images / "two_labels.tif").shape == PART.shape
+    assert (images / "two.csv").read_text() == theirs["two.csv"]
+
+
+def test_an_interrupted_run_replaces_what_it_began(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (output,) = outputs([images / "two.png"], out, [Format.LABELS, Format.CSV])
+    output.begin([""])
+    (out / "two.csv").write_text("half a table")
+    assert not output.is_done
+    arguments = [images / "two.png", "-o", out, "--format", "labels", "--format", "csv"]
+    assert run(*arguments).exit_code == 0
+    assert (out / "two.csv").read_text().startswith("id,")
+    assert output.is_done
+
+
+def test_what_is_gone_or_older_than_its_image_is_made_again(images: Path, tmp_path: Path) -> None:
+    out, image = tmp_path / "out", images / "two.png"
+    run(image, "-o", out, "--format", "labels", "--format", "png")
+    (out / "two_labels.tif").unlink()
+    done = run(image, "-o", out, "--format", "labels")
+    assert "skipped" not in done.output
+    assert (out / "two_labels.tif").exists()
+    imsave(image, PART[:, :60])
+    later = (out / "two.done").stat().st_mtime + 1
+    os.utime(image, (later, later))
+    assert "skipped" not in run(image, "-o", out, "--format", "labels").output
+    assert tifffile.imread(out / "two_labels.tif").shape == (PART.shape[0], 60)
+
+
+def test_masks_of_the_run_before_do_not_stay(images: Path, tmp_path: Path) -> None:
+    arguments = [images / "two.png", "-o", tmp_path / "out", "--format", "png", "--force"]
+    run(*arguments)
+    masks = tmp_path / "out" / "two_masks"
+    assert (masks / "1.png").exists()
+    (masks / "mine.png").write_bytes(b"a user's")
+    run(*arguments, "--pred-iou-thresh", "1")
+    assert sorted(path.name for path in masks.iterdir()) == ["metadata.csv", "mine.png"]
+
+
+def test_label_images_beside_their_images_are_not_segmented(images: Path) -> None:
+    imsave(images / "lone_labels.png", PART)
+    assert run(images, "-o", images).exit_code == 0
+    done = run(images, "-o", images, "--force")
+    assert done.exit_code == 0
+    assert sorted(path.name for path in images.glob("*_labels.tif")) == [
+        "lone_labels_labels.tif",
+        "two_labels.tif",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "formats", "said"),
+    [
+        ("x.tif", ["csv"], "x.tif does not hold csv"),
+        ("x.png", ["png"], "x.png does not hold png"),
+        ("x.tif", ["labels", "csv"], "x.tif does not hold labels and csv"),
+        ("x.csv", ["labels"], "x.csv does not hold labels"),
+    ],
+)
+def test_one_file_holds_one_format(
+    images: Path, tmp_path: Path, name: str, formats: list[str], said: str
+) -> None:
+    options = [part for kind in formats for part in ("--format", kind)]
+    done = run(images / "two.png", "-o", tmp_path / name, *options)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not (tmp_path / name).exists()
+
+
+def test_one_table_does_not_hold_a_stack(tmp_path: Path) -> None:
+    np.save(tmp_path / "stack.npy", np.stack([PART, PART]))
+    for name in ("out.csv", "out.json"):
+        done = run(tmp_path / "stack.npy", "-o", tmp_path / name)
+        assert done.exit_code == 2
+        assert "give a folder with -o" in done.stderr
+        assert not (tmp_path / name).exists()
+    assert run(tmp_path / "stack.npy", "-o", tmp_path / "out", "--format", "csv").exit_code == 0
+    assert len(list((tmp_path / "out").glob("stack_000*.csv"))) == 2
+    assert "skipped" in run(tmp_path / "stack.npy", "-o", tmp_path / "out", "--format", "csv").output
+
+
+def test_one_channel_is_no_axis_of_planes(tmp_path: Path) -> None:
+    opaque = np.full_like(PART, 255)
+    imsave(tmp_path / "alpha.png", np.stack([PART, opaque], axis=-1), check_contrast=False)
+    np.save(tmp_path / "one.npy", PART[..., None])
+    for name in ("alpha.png", "one.npy"):
+        assert run(tmp_path / name, "-o", tmp_path / "out.tif", "--force").exit_code == 0
+        assert tifffile.imread(tmp_path / "out.tif").shape == PART.shape

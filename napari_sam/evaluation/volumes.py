@@ -194,8 +194,8 @@ def evaluate(
                 for result in stack.objects
             ],
         }
-        with open_atomic(json_file) as file:
-            file.write((json.dumps(table, indent=2) + "\n").encode())
+        with open_atomic(json_file) as opened:
+            opened.write((json.dumps(table, indent=2) + "\n").encode())
 
 
 def _volumes(

@@ -200,6 +200,10 @@ def _read(path: Path) -> tuple[NDArray[Any], bool]:
         # Given a path, imageio leaves the files open that it cannot read.
         with path.open("rb") as opened:
             array = np.asarray(imread(opened))
+        if array.ndim == 3 and array.shape[-1] == 2:  # gray, and how opaque it is
+            array = array[..., 0]
+    if array.ndim >= 3 and array.shape[-1] == 1:
+        array = array[..., 0]
     return array, array.ndim >= 3 and array.shape[-1] in (3, 4)
 
 

@@ -134,11 +134,17 @@ def write_csv(path: Path, found: MaskCandidates, image: str) -> None:  # noqa: A
 
 
 def write_pngs(path: Path, found: MaskCandidates, image: str) -> None:
-    """A folder of masks, 255 on the object, numbered as in its ``metadata.csv``, which comes last."""
+    """A folder of masks, 255 on the object, numbered as in its ``metadata.csv``, which comes last.
+
+    Masks of a run before that have higher numbers are removed.
+    """
     from PIL import Image
 
     path.mkdir(exist_ok=True)
     for index in range(len(found)):
         with open_atomic(path / f"{index + 1}.png") as file:
             Image.fromarray(found.mask(index).to_array()).convert("L").save(file, format="PNG")
+    for old in path.glob("*.png"):
+        if old.stem.isdecimal() and int(old.stem) > len(found):
+            old.unlink()
     write_csv(path / "metadata.csv", found, image)
