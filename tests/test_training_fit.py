@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,9 @@ from napari_sam.models.tiny_vit import TinyViT
 from napari_sam.training import FitResult, Progress, fit, running
 from napari_sam.training.progress import run_path
 from napari_sam.training.run_file import RunState
+from napari_sam.training.sources import Shelf, Source
+from napari_sam.training.trainee_sam import SamTrainee
+from napari_sam.training.validation import Validation
 
 Arrays = list[NDArray[np.uint8]]
 
@@ -289,6 +293,9 @@ def test_labels_that_do_not_fit_are_refused(
         ({"part": "head"}, "choose one of all, decoder, lora"),
         ({"steps": 0}, "at least one step"),
         ({"minutes": -1}, "minutes above 0"),
+        ({"learning_rate": -1.0}, "a number above 0, not -1"),
+        ({"learning_rate": 0.0}, "a number above 0, not 0"),
+        ({"learning_rate": float("nan")}, "a number above 0, not nan"),
         ({"output": "x.pth"}, "does not end in .safetensors"),
         ({"output": "no/x.safetensors"}, "does not exist: make it first"),
     ],
@@ -321,3 +328,61 @@ def test_one_image_is_cut_in_two(images: Arrays, labels: Arrays, tmp_path: Path)
     alone: Sequence[NDArray[np.uint8]] = [np.where(labels[0] == 1, 1, 0).astype(np.uint8)]
     with pytest.raises(ImageError, match="only image and has too few objects"):
         train(images[:1], list(alone), tmp_path / "two.safetensors")
+
+
+def test_a_run_that_is_to_be_replaced_stays_until_another_begins(
+    images: Arrays, labels: Arrays, tmp_path: Path
+) -> None:
+    output = tmp_path / "mine.safetensors"
+    stopper = Stopper(1)
+    train(images, labels, output, progress=stopper, stop=stopper.event)
+    kept = run_path(output).read_bytes()
+    for wrong in ({"part": "lora"}, {"device": "cuda:99"}, {"val": 2.0}):
+        with pytest.raises((ModelError, DeviceError, ImageError)):
+            train(images, labels, output, overwrite=True, **wrong)
+        assert run_path(output).read_bytes() == kept
+    assert train(images, labels, output, steps=1, overwrite=True).measured[0].step == 0
+    assert not run_path(output).exists()
+
+
+def test_a_run_goes_on_with_the_weights_that_it_began_with(
+    images: Arrays, labels: Arrays, tmp_path: Path
+) -> None:
+    base, output = tmp_path / "base.safetensors", tmp_path / "mine.safetensors"
+    train(images, labels, base, steps=1)
+    short = {"steps": 2, "windows": 1, "objects": 1, "device": "cpu", "part": "decoder"}
+    stopper = Stopper(1)
+    fit(base, images, labels, output=output, progress=stopper, stop=stopper.event, **short)  # type: ignore[arg-type]
+    train(images, labels, base, steps=2, overwrite=True)
+    with pytest.raises(ModelError, match=r"run with weights sha256:\w+: give the same"):
+        fit(base, images, labels, output=output, resume=True, **short)  # type: ignore[arg-type]
+    # Low-rank corrections are added to what must not change meanwhile; all other weights are in the run.
+    with pytest.raises(ModelError, match="needed to go on: give another output"):
+        fit(base, images, labels, output=base, overwrite=True, **(short | {"part": "lora"}))  # type: ignore[arg-type]
+    stopper = Stopper(1)
+    fit(base, images, labels, output=base, overwrite=True, progress=stopper, stop=stopper.event, **short)  # type: ignore[arg-type]
+    assert fit(base, images, labels, output=base, resume=True, **short).step == 2  # type: ignore[arg-type]
+
+
+def test_a_full_disk_is_told(images: Arrays, labels: Arrays, tmp_path: Path) -> None:
+    output = tmp_path / "mine.safetensors"
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most[1]))
+    try:
+        with pytest.raises(ModelError, match=r"mine\.\w+ cannot be written \(.*make room there"):
+            train(images, labels, output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_measured_looks_as_it_is_displayed() -> None:
+    """A dark image between wide limits stays dark."""
+    grays, labels = rings(0)
+    image = grays.astype(np.uint16) * 20
+    source = Source("dark", image, labels, objects=4, size=(128, 128), limits=(0, 65535))
+    network, seen = tiny_sam(), []
+    network.image_encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    Validation([source], Shelf()).measure(SamTrainee(network, "decoder", 8, 0))
+    pixels = seen[0][0, :, :128, :128] * network.pixel_std + network.pixel_mean
+    assert float(pixels.max()) == pytest.approx(image.max() / 65535 * 255, abs=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from napari_sam.errors import ModelError, reason_of
 
-__all__ = ["load_into", "read_metadata", "read_state", "save_state", "unwrap"]
+__all__ = ["load_into", "read_metadata", "read_state", "replacing", "save_state", "unwrap"]
 
 _WRAPPERS = ("model_state", "model", "state_dict", "model_state_dict")
 """Where training checkpoints keep the state dict: torch-em and micro-sam, SAM 2, Lightning, ..."""
@@ -219,6 +220,11 @@ def save_state(
         Written beside the weights; see :func:`read_metadata`.
     state : mapping of str to Tensor, optional
         Parameters and buffers to write, if not those that the model's ``state_dict`` gives.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be written.
     """
     buffers = {name for name, _ in model.named_buffers()}
     state = {
@@ -228,13 +234,31 @@ def save_state(
         .contiguous()
         for name, t in (model.state_dict() if state is None else state).items()
     }
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    with replacing(Path(path)) as part:
+        save_file(state, part, metadata=dict(metadata) if metadata else None)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write weights into, which takes the place of `path` when all went well.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be written: what writes weights raises errors of many kinds where a disk is full.
+    """
+    part = None
     try:
-        save_file(state, temporary, metadata=dict(metadata) if metadata else None)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        part = Path(name)
+        os.close(handle)
+        yield part
+        part.chmod(0o644)
+        part.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{path} cannot be written ({reason_of(error)}): make room there, or choose another place."
+        ) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -110,7 +111,8 @@ def fit(
     ImageError
         If there are no labels, sizes differ, or there are too few objects.
     ModelError
-        If the model, the part or the output is not possible, or the interrupted run is another one.
+        If the model, the part, the learning rate or the output is not possible, the interrupted run is
+        another one, or a file cannot be written.
     DownloadCancelled
         If it was stopped while the model was downloaded.
     DeviceError
@@ -130,21 +132,32 @@ def fit(
     path = _checked_output(Path(output).expanduser(), resume=resume, overwrite=overwrite)
     if part not in PARTS:
         raise ModelError(f"There is no part {part!r} to train: choose one of {', '.join(PARTS)}.")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise ModelError(f"A learning rate is a number above 0, not {learning_rate:g}.")
     limits = Limits(minutes, steps)
     shelf = Shelf(partial=partial)
     train, held = _split(images, labels, val, seed)
     validation = Validation(held, shelf)
     where = pick_device(device)
     stop = threading.Event() if stop is None else stop
-    trainee = _trainee(_readable(model, progress, stop), part, rank, seed)
+    base = _readable(model, progress, stop)
+    replaced = base.source is not None and base.source.resolve() == path.resolve()
+    if replaced and part == "lora":
+        raise ModelError(f"Corrections are added to {path}, which is needed to go on: give another output.")
+    trainee = _trainee(base, part, rank, seed)
     trainee.model.to(where)
     batches = Batches(trainee, train, shelf, windows or trainee.windows, objects or trainee.objects, seed)
     name = trainee.model.name or type(trainee.model).__name__
     signature: dict[str, str | int] = {"model": name, "part": part, "rank": rank, "seed": seed}
-    rate = learning_rate or trainee.rates[part]
+    if not replaced:
+        # What does not learn is read again from the model, which must be the same then.
+        signature["weights"] = base.digest
+    rate = trainee.rates[part] if learning_rate is None else learning_rate
     run = Run(trainee, batches, validation, path, signature, limits, rate, progress, stop)
     if resume and run_path(path).is_file():
         run.take_up()
+    else:
+        forget(run_path(path))
     return run.go()
 
 
@@ -186,14 +199,13 @@ def _checked_output(path: Path, *, resume: bool, overwrite: bool) -> Path:
         raise ModelError(f"{path} cannot be written: choose another folder or name.")
     interrupted = run_path(path).exists()
     if overwrite:
-        if not resume:
-            forget(run_path(path))
-    elif interrupted and not resume:
+        return path
+    if interrupted and not resume:
         raise ModelError(
             f"There is an interrupted run beside {path}: go on with it (--resume, resume=True), or replace "
             "it (--force, overwrite=True)."
         )
-    elif path.exists() and not interrupted:
+    if path.exists() and not interrupted:
         raise ModelError(f"{path} exists: choose another name, or replace it (--force, overwrite=True).")
     return path
 

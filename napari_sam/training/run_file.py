@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.errors import ModelError
+from napari_sam.models.checkpoint import replacing
 from napari_sam.training.progress import Measured, Quality
 
 __all__ = ["RunState", "forget", "read_run", "write_run"]
@@ -70,7 +69,13 @@ def write_run(
     optimizer: torch.optim.Optimizer,
     signature: Mapping[str, str | int],
 ) -> None:
-    """Write what a run needs to go on, atomically: the weights that learn, and what the optimiser knows."""
+    """Write what a run needs to go on, atomically: the weights that learn, and what the optimiser knows.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be written.
+    """
     content = {
         "signature": dict(signature),
         "step": state.step,
@@ -81,14 +86,8 @@ def write_run(
         "weights": {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad},
         "optimizer": optimizer.state_dict(),
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        torch.save(content, temporary)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        torch.save(content, part)
 
 
 def read_run(

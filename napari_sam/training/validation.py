@@ -108,7 +108,10 @@ class Validation:
     def _encoded(self, trainee: AnyTrainee, source: Source) -> Embedding:
         if source in self._embeddings:
             return trainee.refreshed(self._embeddings[source])
-        embedding = engine.encode(trainee.model, as_rgb(self._shelf.read(source).pixels))
+        pixels = self._shelf.read(source).pixels
+        # Floats are as they are displayed already: stretched again, they would be another image.
+        limits = None if pixels.dtype == np.uint8 else (0.0, 1.0)
+        embedding = engine.encode(trainee.model, as_rgb(pixels, contrast_limits=limits))
         if trainee.caches and not trainee.encoder_learns:
             self._embeddings[source] = embedding
         return embedding
