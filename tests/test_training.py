@@ -183,7 +183,8 @@ def test_a_run_learns_saves_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     train(items, output, settings=replace(settings, minutes=run["spent"] / 60 + 1e-6))
     second, run = read_state(output), torch.load(output.with_suffix(".run"), weights_only=True)
     assert (run["step"], run["together"]) == (2, 1)
-    assert max(int(state["step"]) for state in run["optimizer"]["state"].values()) == 2
+    adamw = run["optimizers"][1]
+    assert max(int(state["step"]) for state in adamw["state"].values()) == 2
     changed = [name for name in first if not torch.equal(first[name], second[name])]
     assert any(name.startswith("image_encoder.") and name.endswith("weight") for name in changed)
     assert any(name.startswith("mask_decoder.") and name.endswith("weight") for name in changed)

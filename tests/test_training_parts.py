@@ -13,12 +13,15 @@ from skimage.io import imsave
 
 from napari_sam.errors import ImageError
 from napari_sam.models.checkpoint import load_into
+from napari_sam.models.nano import Nano
 from napari_sam.models.sam import Sam
 from napari_sam.models.sam_image_encoder import ImageEncoderViT, ViTSize
 from napari_sam.training.augment import augment
 from napari_sam.training.data import unit
 from napari_sam.training.lora import add_low_rank, merged_state
-from napari_sam.training.losses import sam_losses, sam_prompt_loss
+from napari_sam.training.losses import iou, sam_losses, sam_prompt_loss
+from napari_sam.training.muon import Muon, optimizers
+from napari_sam.training.prompts import rough_masks
 from napari_sam.training.sources import Shelf, from_index, hold_out, pair
 
 
@@ -187,3 +190,58 @@ def test_augmentation_turns_images_that_are_not_square() -> None:
         assert torch.equal(ids.flatten().sort().values, labels.flatten())
         shapes.add(tuple(ids.shape))
     assert shapes == {(40, 60), (60, 40)}
+
+
+def test_muon_turns_every_direction_equally_far() -> None:
+    torch.manual_seed(0)
+    # A gradient whose directions differ a thousandfold in strength, of a kernel and of a tall matrix.
+    weights = [torch.nn.Parameter(torch.zeros(8, 4, 3, 3)), torch.nn.Parameter(torch.zeros(40, 6))]
+    for weight in weights:
+        left, right = (torch.linalg.qr(torch.randn(n, 6))[0] for n in weight.flatten(1).shape)
+        weight.grad = (left @ torch.diag(torch.logspace(0, -1.5, 6)) @ right.T).reshape(weight.shape)
+    Muon(weights, lr=0.1, weight_decay=0.0).step()
+    for weight in weights:
+        strengths = torch.linalg.svdvals(weight.detach().flatten(1))[:6] / (0.1 * 0.2)
+        longest = max(weight.flatten(1).shape) ** 0.5
+        assert (strengths / longest > 0.6).all()
+        assert (strengths / longest < 1.3).all()
+
+
+def test_muon_gets_the_matrices_inside_a_network() -> None:
+    model = Nano()
+    muon, adamw = optimizers(
+        model,
+        first=model.image_encoder.stem,
+        last=[model.image_encoder.dense],
+        lr=1e-3,
+        weight_decay=0.01,
+    )
+    inner = {id(p) for group in muon.param_groups for p in group["params"]}
+    rest = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert inner | rest == {id(p) for p in model.parameters()}
+    assert not inner & rest
+    assert id(model.image_encoder.smooth.conv.weight) in inner
+    assert id(model.image_encoder.dense.weight) in rest
+    assert id(model.prompt_encoder.kinds.weight) in rest
+
+
+def test_rough_masks_are_about_right() -> None:
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    # Discs of radius 12 near a corner, and of radius 6 in the middle.
+    discs = [((rows - y) ** 2 + (columns - x) ** 2 <= r**2) for y, x, r in ((15, 45, 12), (32, 32, 6))]
+    target = torch.stack(discs * 20).float()
+    logits = rough_masks(target, torch.Generator().manual_seed(0))
+    assert logits.shape == (40, 1, 64, 64)
+    assert logits.abs().max() == 10
+    overlap = iou(logits, target)[:, 0]
+    assert 0.4 < overlap.min() < 0.7
+    assert 0.7 < overlap.mean() < 0.9
+    assert overlap.max() < 1
+    # Neither larger nor smaller, neither here nor there, on average.
+    masks = (logits[::2, 0] > 0).float()
+    assert abs(masks.sum((1, 2)).mean() / target[0].sum() - 1) < 0.1
+    assert abs((masks.mean((0, 1)) * torch.arange(64)).sum() / masks.mean((0, 1)).sum() - 45) < 1
+    # However small it is.
+    dot = torch.zeros(1, 64, 64)
+    dot[0, 30:32, 30:32] = 1
+    assert (rough_masks(dot, torch.Generator().manual_seed(0)) > 0).any()

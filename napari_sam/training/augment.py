@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-__all__ = ["augment"]
+__all__ = ["augment", "turned", "varied"]
 
 
 def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Vary one normalised window; how large its objects are is for the crop to vary.
+    """Turn one normalised window and vary its intensities; how large its objects are is for the crop to vary.
 
     Parameters
     ----------
@@ -24,10 +24,21 @@ def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[T
     pixels, labels : Tensor
         Turned by the same multiple of 90 degrees, which may exchange H and W; pixels between -2 and 2.
     """
+    pixels, labels = turned(pixels, labels, rng)
+    return varied(pixels, rng), labels
+
+
+def turned(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Turn a window (3, H, W) and its labels (H, W) by the same multiple of 90 degrees, perhaps mirrored."""
     turns = int(rng.integers(4))
     pixels, labels = pixels.rot90(turns, (1, 2)), labels.rot90(turns, (0, 1))
     if rng.random() < 0.5:
         pixels, labels = pixels.flip(2), labels.flip(1)
+    return pixels.contiguous(), labels.contiguous()
+
+
+def varied(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Vary the intensities of a normalised window (3, H, W), which then are between -2 and 2."""
     x = pixels
     if rng.random() < 0.3:
         x = ((x.clamp(-1, 1) + 1) / 2) ** float(2 ** rng.uniform(-1, 1)) * 2 - 1
@@ -50,7 +61,7 @@ def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[T
         channels = 1 if rng.random() < 0.7 else 3
         noise = torch.from_numpy(rng.standard_normal((channels, *x.shape[1:]), dtype="float32"))
         x = x + noise * float(rng.uniform(0.02, 0.2))
-    return x.clamp(-2, 2).contiguous(), labels.contiguous()
+    return x.clamp(-2, 2).contiguous()
 
 
 def _slope(height: int, width: int, rng: np.random.Generator) -> Tensor:

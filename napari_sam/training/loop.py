@@ -17,12 +17,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from napari_sam.models.checkpoint import save_state
+from napari_sam.models.checkpoint import replacing, save_state
 from napari_sam.models.nano import Nano, normalise
 from napari_sam.models.nano_encoder import NanoFeatures
-from napari_sam.training.augment import augment
+from napari_sam.training.augment import turned, varied
 from napari_sam.training.data import LabelledImage, dense_target, pick_objects, random_crop
 from napari_sam.training.losses import dense_loss, iou, prompt_loss
+from napari_sam.training.muon import optimizers
 from napari_sam.training.precision import reduced_precision
 from napari_sam.training.rounds import follow_prompts
 from napari_sam.training.synthetic import synthetic_sample
@@ -59,11 +60,14 @@ class Settings:
     objects : int
         Most objects prompted in a window.
     learning_rate, weight_decay : float
-        Of AdamW.
+        Of both optimizers; see :mod:`napari_sam.training.muon`.
     ema_decay : float
         Of the exponential moving average of the weights, which is what is saved.
     synthetic : float
         Share of windows that are synthetic.
+    plain : float
+        Share of the other windows whose intensities stay as they are: where annotators draw the border of
+        blurred objects is learned from these.
     save_minutes : float
         How often to save.
     seed : int
@@ -73,10 +77,11 @@ class Settings:
     encoder_minutes: float = 15.0
     windows: int = 6
     objects: int = 4
-    learning_rate: float = 1.2e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 0.02
     ema_decay: float = 0.998
-    synthetic: float = 0.12
+    synthetic: float = 0.1
+    plain: float = 0.5
     save_minutes: float = 5.0
     seed: int = 0
 
@@ -108,7 +113,9 @@ class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
                 item = self.items[rng.choice(self.members[rng.choice(len(self.members), p=self.share)])]
                 pixels, labels = random_crop(item, rng)
                 group = item.group
-            pixels, labels = augment(pixels, labels, rng)
+            pixels, labels = turned(pixels, labels, rng)
+            if group == "synthetic" or rng.random() >= self.settings.plain:
+                pixels = varied(pixels, rng)
             chosen = pick_objects(labels, self.settings.objects, rng)
             if not len(chosen):
                 continue
@@ -150,11 +157,12 @@ def train(
         model.load_state_dict(dict(initial))
     model = model.to(where).to(memory_format=torch.channels_last)
     average = AveragedModel(model, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+    steppers = optimizers(
+        model,
+        first=model.image_encoder.stem,
+        last=[model.image_encoder.dense],
         lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
     )
     run_file = output.with_suffix(".run")
     step, spent = 0, 0.0
@@ -163,7 +171,8 @@ def train(
         state: dict[str, Any] = torch.load(run_file, map_location=where, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(steppers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         step, spent, together = state["step"], state["spent"], state["together"]
 
     def save() -> None:
@@ -173,15 +182,14 @@ def train(
         state = {
             "model": model.state_dict(),
             "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in steppers],
             "step": step,
             "spent": spent,
             "together": together,
             "settings": asdict(settings),
         }
-        part = run_file.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(run_file)
+        with replacing(run_file) as part:
+            torch.save(state, part)
 
     loader = DataLoader(
         Windows(items, weights or {}, settings),
@@ -199,9 +207,10 @@ def train(
             together = step
         progress = (spent - settings.encoder_minutes * 60) / max(total - settings.encoder_minutes * 60, 1e-9)
         rate = settings.learning_rate * _schedule(max(0.0, progress), step - (together or 0))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss, first, last = _step(model, optimizer, batch, alone)
+        for optimizer in steppers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        loss, first, last = _step(model, steppers, batch, alone)
         average.update_parameters(model)
         step += 1
         now = time.monotonic()
@@ -247,7 +256,7 @@ class _Batch(NamedTuple):
 
 
 def _step(
-    model: Nano, optimizer: torch.optim.Optimizer, batch: _Batch, alone: bool
+    model: Nano, steppers: Sequence[torch.optim.Optimizer], batch: _Batch, alone: bool
 ) -> tuple[float, float, float]:
     """One update; returns the loss and the mean IoU of the first and of the last round.
 
@@ -258,10 +267,11 @@ def _step(
         loss, quality = _encoder_alone(model, batch)
     else:
         loss, quality = _rounds(model, batch)
-    optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    for optimizer in steppers:
+        optimizer.step()
     return float(loss.detach()), quality[0], quality[-1]
 
 
