@@ -94,7 +94,7 @@ def predict(
         indices = [index for text in plane or [] for index in _indices(text)]
 
         # torch takes seconds to import: not before the arguments are known to be sound.
-        from napari_sam.inference.files import check_output, read_plane, write_labels
+        from napari_sam.inference.files import check_output, read_image, read_plane, write_labels
 
         check_output(output, force=force)
         pixels = read_plane(image, indices)
@@ -110,7 +110,7 @@ def predict(
             points=[(x, y) for x, y, _ in points] or None,
             labels=[label for _, _, label in points] or None,
             box=corners[0] if corners else None,
-            mask_input=None if mask_input is None else read_plane(mask_input),
+            mask_input=None if mask_input is None else read_image(mask_input)[0],
         )
         network = load_model(model, device=device)
         result = segment(network, encode(network, rgb), prompts)

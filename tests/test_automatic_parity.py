@@ -210,6 +210,14 @@ def test_sam2_with_one_mask_for_each_point(sam2: Pair) -> None:
     agree(sam2, points_per_side=6, multimask_output=False, **thresholds)
 
 
+def test_sam2_with_another_threshold_of_masks(sam2: Pair) -> None:
+    thresholds = {"pred_iou_thresh": 0.1, "stability_score_thresh": 0.1, "box_nms_thresh": 1.0}
+    lower, higher = (
+        agree(sam2, points_per_side=3, mask_threshold=level, **thresholds) for level in (-2.0, 2.0)
+    )
+    assert sum(one["area"] for one in lower) > sum(one["area"] for one in higher)
+
+
 def test_sam2_with_masks_given_back(sam2: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_sam.inference.engine.LOW_RES_SIZE", SIDE // 4)
     thresholds = {"pred_iou_thresh": 0.1, "stability_score_thresh": 0.1, "box_nms_thresh": 1.0}

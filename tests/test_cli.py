@@ -105,6 +105,14 @@ def test_logits_of_an_earlier_prediction(
         np.array([[100, 56]]), np.array([1]), mask_input=low_res, multimask_output=False
     )
     np.testing.assert_array_equal(np.load(out), masks[0])
+    # As `predict` returns and takes them.
+    np.save(tmp_path / "logits.npy", low_res)
+    code, _, errors = call(
+        *("predict", image, "--point", "100,56", "--mask-input", tmp_path / "logits.npy"),
+        *("--device", "cpu", "-o", tmp_path / "again.npy"),
+    )
+    assert (code, errors) == (0, "")
+    np.testing.assert_array_equal(np.load(tmp_path / "again.npy"), masks[0])
 
 
 def test_a_plane_of_a_stack(call: CommandLine, tmp_path: Path, predictor: SamPredictor) -> None:

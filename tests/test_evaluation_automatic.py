@@ -125,6 +125,13 @@ def test_the_watershed_finds_coins() -> None:
     assert int((watershed_baseline(dark) > 0).sum()) == pytest.approx(100, abs=10)
 
 
+def test_the_watershed_leaves_out_what_is_no_number() -> None:
+    image = np.zeros((40, 40))
+    image[5:15, 5:15] = image[20:35, 20:35] = 1
+    image[0, 0], image[0, 39], image[39, 0] = np.nan, np.inf, -np.inf
+    assert watershed_baseline(image).max() == 2
+
+
 def test_seg_is_the_iou_with_what_covers_more_than_half() -> None:
     truth = np.zeros((4, 12), dtype=int)
     truth[:, 0:2], truth[:, 4:6], truth[:, 8:10] = 1, 2, 3

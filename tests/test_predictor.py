@@ -215,6 +215,7 @@ def test_longest_side_is_scaled() -> None:
     assert (resized.shape, resized.dtype) == ((512, 1024, 3), np.uint8)
     assert (resized[0, 100, 0], resized[0, 900, 0]) == (0, 200)
     assert transform.apply_image(image[..., :1]).shape == (512, 1024)
+    np.testing.assert_array_equal(transform.apply_image(image[..., 0]), transform.apply_image(image[..., :1]))
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     np.testing.assert_allclose(
         transform.apply_image_torch(tensor)[0].permute(1, 2, 0).numpy(), resized, atol=1.5

@@ -42,7 +42,7 @@ def watershed_baseline(image: NDArray[Any], *, sigma: float = 1.0, apart: int = 
     2
     """
     gray = rgb2gray(image[..., :3]) if image.ndim == 3 and image.shape[-1] >= 3 else np.squeeze(image)
-    gray = gaussian(np.asarray(gray, dtype=np.float64), sigma)
+    gray = gaussian(np.nan_to_num(np.asarray(gray, dtype=np.float64), posinf=0.0, neginf=0.0), sigma)
     if gray.min() == gray.max():
         return np.zeros(gray.shape, dtype=np.int32)
     objects = gray > threshold_otsu(gray)

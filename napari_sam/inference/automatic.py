@@ -93,6 +93,8 @@ class SamAutomaticMaskGenerator:
         Where the points are: on the grid, or where the model itself sees the centres of objects, which takes
         far fewer. Only ``nano`` does; the arguments of grids do not count then. ``"auto"`` is centres for
         models that see them, else the grid.
+    mask_threshold : float
+        Masks are where logits are above it.
 
     Raises
     ------
@@ -129,6 +131,7 @@ class SamAutomaticMaskGenerator:
         use_m2m: bool = False,
         multimask_output: bool = True,
         prompts: str = "grid",
+        mask_threshold: float = 0.0,
     ) -> None:
         default = thresholds_of(model)
         self.model = model
@@ -160,6 +163,7 @@ class SamAutomaticMaskGenerator:
             )
         self.output_mode = output_mode
         self.use_m2m = use_m2m
+        self.mask_threshold = mask_threshold
         self.multimask_output = multimask_output
         if prompts not in PROMPTS:
             raise PromptError(f"There are no prompts {prompts!r}: use one of {', '.join(PROMPTS)}.")
@@ -366,6 +370,7 @@ class SamAutomaticMaskGenerator:
             self.point_grids if self.prompts == "grid" else None,
             self.points_per_batch,
             self.stability_score_offset,
+            self.mask_threshold,
             self.use_m2m,
             self.multimask_output,
             **limits,

@@ -48,6 +48,8 @@ class Harvest:
         Points decoded at once.
     offset : float
         Of the threshold of logits, for stability.
+    threshold : float
+        Masks are where logits are above it.
     again : bool
         Each mask is given to the model as a prompt, and what it answers is kept instead.
     multimask : bool
@@ -64,6 +66,7 @@ class Harvest:
     grids: Sequence[NDArray[np.float64]] | None
     batch: int
     offset: float
+    threshold: float = 0.0
     again: bool = False
     multimask: bool = True
     predicted_iou: float = 0.0
@@ -177,9 +180,10 @@ class Harvest:
                     raise Abandoned
                 if self.predicted_iou > 0 and not score > self.predicted_iou:
                     continue
-                mask, stability = measured(
-                    prediction.logits[index], prediction.frame, crop.size, prediction.via, self.offset
+                logits = (
+                    prediction.logits[index] - self.threshold if self.threshold else prediction.logits[index]
                 )
+                mask, stability = measured(logits, prediction.frame, crop.size, prediction.via, self.offset)
                 if mask.is_empty or stability < self.stability:
                     continue
                 mask = _uncropped(mask, crop, nothing.shape)

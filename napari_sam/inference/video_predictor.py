@@ -208,6 +208,9 @@ class SamVideoPredictor:
             )
         return self._answer(inference_state, frame_idx, obj_id, known, prompts, None, cancelled)
 
+    add_new_points = add_new_points_or_box
+    """The former name, which older scripts use."""
+
     def add_new_mask(
         self,
         inference_state: VideoState,
