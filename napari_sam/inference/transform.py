@@ -39,7 +39,7 @@ class ResizeLongestSide:
         self.target_length = target_length
 
     def apply_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize an image of shape (H, W) or (H, W, C) with C of 1, 3 or 4, uint8; gray comes back as (H, W)."""
+        """Resize an image (H, W) or (H, W, C) with C of 1, 3 or 4, uint8; gray comes back as (H, W)."""
         height, width = self._new_size(image.shape[:2])
         pixels = image[..., 0] if image.shape[2:] == (1,) else image
         resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(
