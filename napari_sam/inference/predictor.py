@@ -27,7 +27,8 @@ class SamPredictor:
     """Masks of one image for any number of prompts.
 
     Methods, arguments and array shapes are those of ``segment_anything.SamPredictor``, whatever the model, so
-    that scripts written for it run unchanged.
+    that scripts written for it run unchanged. What differs: prompts that nobody means are errors, with a
+    sentence, namely none at all, points outside of the image and boxes without an area.
 
     Parameters
     ----------
