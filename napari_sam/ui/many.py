@@ -15,6 +15,7 @@ from napari_sam.annotation.importing import drafts_of_labels
 from napari_sam.errors import PromptError
 from napari_sam.inference.prompts import Prompts
 from napari_sam.ui import coordinates
+from napari_sam.ui.plane import finest
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -63,12 +64,13 @@ def prompts_from(layer: Layer, session: Session) -> Many:
     found: dict[Plane, Checked] = {}
     if isinstance(layer, Labels):
         what = "labels"
-        if tuple(layer.data.shape) != session.shape:
+        pixels = finest(layer)
+        if tuple(pixels.shape) != session.shape:
             raise PromptError(
-                f"{layer.name!r} has the shape {tuple(layer.data.shape)}, but the image has {session.shape}: "
+                f"{layer.name!r} has the shape {tuple(pixels.shape)}, but the image has {session.shape}: "
                 "choose a layer of the image's shape."
             )
-        drafts = drafts_of_labels(np.asarray(layer.data[plane.slices]))
+        drafts = drafts_of_labels(np.asarray(pixels[plane.slices]))
         found[plane] = prompts_of_masks([draft.base[Plane((None, None))].mask for draft in drafts])
     else:
         grouped: defaultdict[Plane, list[NDArray[np.float64]]] = defaultdict(list)

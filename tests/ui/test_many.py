@@ -130,3 +130,13 @@ def test_a_class_that_is_chosen_is_that_of_all(on_coins: Controller, centres) ->
     on_coins.segment_each(on_coins.viewer.layers["seeds"])
     settle(on_coins)
     assert [item.class_id for item in on_coins.document.objects] == [1] * 5
+
+
+def test_labels_of_several_levels(widget: SegmentWidget, true_coins, centres) -> None:
+    controller = widget.controller
+    levels = [true_coins[: s * (true_coins.shape[0] // s) : s, ::s] for s in (1, 2)]
+    controller.viewer.add_labels(levels, name="pyramid", multiscale=True)
+    choose(widget, "pyramid")
+    settle(controller)
+    assert controller.document.undo_text == f"Segment {len(np.unique(true_coins)) - 1} labels"
+    assert good(controller, true_coins, centres) >= len(centres) - 3
