@@ -141,7 +141,13 @@ class Result:
         return [layer for layer in layers if layer is not None]
 
     def ensure_labels(self, viewer: ViewerModel, image: Image, above: Sequence[Layer]) -> Labels:
-        """The layer of objects, made now if there is none yet, below the layers that are to stay `above`."""
+        """The layer of objects, made now if there is none yet, below the layers that are to stay `above`.
+
+        Raises
+        ------
+        ImageError
+            If there is not enough memory for it.
+        """
         if self.canvas is None:
             labels = result_layer(image)
             _insert(viewer, labels, above)
@@ -152,7 +158,7 @@ class Result:
         return self.canvas.labels
 
     def ensure_class_labels(self, viewer: ViewerModel, image: Image, above: Sequence[Layer]) -> Labels:
-        """The layer of classes, made now if there is none."""
+        """The layer of classes, made now if there is none; raises as :meth:`ensure_labels` does."""
         canvas = self.class_canvas
         if canvas is not None and canvas.labels not in viewer.layers:
             canvas.close()
@@ -210,6 +216,9 @@ class Result:
 
 
 def _insert(viewer: ViewerModel, labels: Labels, above: Sequence[Layer]) -> None:
-    active = viewer.layers.selection.active
-    viewer.layers.insert(min(map(viewer.layers.index, above), default=len(viewer.layers)), labels)
-    viewer.layers.selection.active = active
+    layers = viewer.layers
+    active = layers.selection.active
+    # What the user removed comes back a moment later only.
+    there = [layers.index(layer) for layer in above if layer in layers]
+    layers.insert(min(there, default=len(layers)), labels)
+    layers.selection.active = active

@@ -15,7 +15,9 @@ from qtpy.QtCore import QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_sam.annotation import Answer, Plane
 from napari_sam.errors import ImageError, PromptError
+from napari_sam.inference.mask import Mask
 from napari_sam.ui.controller import Controller
 
 pytestmark = pytest.mark.gui
@@ -314,3 +316,22 @@ def test_an_image_of_another_shape_begins_anew(on_coins: Controller, canvas: Can
     np.testing.assert_array_equal(old.data, before)
     on_coins.add_point((50, 50))
     assert on_coins.labels.shape == (200, 300)
+
+
+def test_a_removed_prompt_layer_while_the_first_mask_is_computed(
+    on_coins: Controller, canvas: Canvas, centres
+) -> None:
+    on_coins._work.requests.hold()
+    canvas.click(on_coins.image, centres[3])
+    document, viewer = on_coins.document, on_coins.viewer
+    viewer.layers.remove(on_coins.session.prompts.points)
+    # The mask arrives before the layer is back.
+    answer = Answer(((Mask.from_array(np.eye(*on_coins.session.shape, dtype=bool)), 0.9),))
+    assert document.answer(document.current.uid, Plane((None, None)), answer)
+    assert on_coins.result_layer in viewer.layers
+    on_coins._work.requests.release()
+    settle(on_coins)
+    assert len(on_coins.session.prompts.points.data) == 1
+    assert on_coins.labels.any()
+    names = [layer.name for layer in viewer.layers]
+    assert names.index("coins: objects") < names.index("coins: shapes")
