@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from napari.layers import Labels, Points, Shapes
 from napari.utils.colormaps.standardize_color import transform_color
 
+from napari_sam.errors import ImageError
 from napari_sam.ui.plane import image_shape
 
 if TYPE_CHECKING:
@@ -104,8 +106,23 @@ def shape_layer(image: Image, edge_width: float) -> Shapes:
 
 
 def result_layer(image: Image, what: str = "objects", **options: Any) -> Labels:
-    """An empty Labels layer as large as the image."""
-    pixels = np.zeros(image_shape(image), dtype=np.int32)
+    """An empty Labels layer as large as the image.
+
+    Raises
+    ------
+    ImageError
+        If there is not enough memory for it.
+    """
+    shape = image_shape(image)
+    try:
+        pixels = np.zeros(shape, dtype=np.int32)
+    except (MemoryError, ValueError):  # the latter if no computer had enough
+        size = math.prod(shape) * np.dtype(np.int32).itemsize / 2**30
+        raise ImageError(
+            f"A layer of {what} as large as {image.name!r} takes {size:,.1f} GiB, more memory than there is: "
+            "crop the image, or open a Labels layer of its shape from a zarr file and choose it under "
+            "“Objects to”."
+        ) from None
     return Labels(pixels, name=f"{image.name}: {what}", **options, **_transform(image))
 
 

@@ -58,7 +58,8 @@ class Session:
 
     def __init__(self, viewer: ViewerModel, image: Image, result: Result) -> None:
         self.viewer, self.image, self.result = viewer, image, result
-        self.ignored: list[str] = []
+        self._ignored: list[str] = []
+        self._labels_problem = ""
         self.plane: Plane | None = None
         self.plane_problem = ""
         self._shape = image_shape(image)
@@ -85,6 +86,11 @@ class Session:
     def document(self) -> Document:
         """The objects."""
         return self.result.document
+
+    @property
+    def ignored(self) -> list[str]:
+        """A sentence for objects that no layer can show, and for each prompt that makes no sense."""
+        return [self._labels_problem, *self._ignored] if self._labels_problem else self._ignored
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,7 +144,7 @@ class Session:
 
     def read_prompts(self) -> None:
         """Bring the document up to date with the prompt layers."""
-        prompts, self.ignored = self.prompts.read()
+        prompts, self._ignored = self.prompts.read()
         before = self.document.current.prompts
         text = what_changed(before, prompts)
         self._reading = True
@@ -160,17 +166,31 @@ class Session:
             self.result.hide()
             restored = True
             if any(item.masks for item in self.document.objects):
-                self.ensure_labels()
+                self.show_objects()
         if restored:
             kept = active in self.viewer.layers
             self.viewer.layers.selection.active = active if kept else self.prompts.points
 
+    def show_objects(self) -> None:
+        """Have a layer that shows all objects, or say why there is none; the next change tries again."""
+        try:
+            self.ensure_labels()
+        except ImageError as error:
+            self._labels_problem = str(error)
+
     def ensure_labels(self) -> Labels:
-        """The result layer, made now if there is none yet."""
+        """The result layer, made now if there is none yet.
+
+        Raises
+        ------
+        ImageError
+            If there is not enough memory for it.
+        """
         before = self.result.labels
         labels = self.result.ensure_labels(
             self.viewer, self.image, (self.prompts.shapes, self.prompts.points)
         )
+        self._labels_problem = ""
         if labels is not before:
             self._select(self.document.current)
         return labels
@@ -182,7 +202,7 @@ class Session:
 
     def _on_document(self, changes: Changes) -> None:
         if self.result.labels is None and changes.regions and self.image in self.viewer.layers:
-            self.ensure_labels()  # shows all objects
+            self.show_objects()
         current = self.document.current
         if self._reading:
             self._shown = current.uid, current.prompts
@@ -196,7 +216,7 @@ class Session:
         current = self.document.current
         self._shown = current.uid, current.prompts
         self.prompts.write(current.prompts)
-        self.ignored = []
+        self._ignored = []
         self._select(current)
 
     def _select(self, item: SamObject) -> None:

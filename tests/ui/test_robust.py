@@ -335,3 +335,32 @@ def test_a_removed_prompt_layer_while_the_first_mask_is_computed(
     assert on_coins.labels.any()
     names = [layer.name for layer in viewer.layers]
     assert names.index("coins: objects") < names.index("coins: shapes")
+
+
+def test_objects_without_memory_for_their_layer(viewer, open_widget, coins) -> None:
+    size = 2**16, 2**16, *coins[:160, :200].shape
+    lazy = np.broadcast_to(coins[:160, :200], size)
+    image = viewer.add_image(lazy, name="huge", contrast_limits=(0, 255))
+    controller = open_widget(image=image).controller
+    settle(controller)
+    controller.add_point((0, 0, 80, 100))
+    settle(controller)
+    assert controller.result_layer is None
+    assert "more memory than there is: crop the image" in controller.status
+    (item,) = controller.document.objects
+    assert item.masks
+    with pytest.raises(ImageError, match="GiB"):
+        _ = controller.labels
+    controller.undo()
+    controller.redo()
+    controller.accept()
+    controller.add_point((0, 0, 20, 20))
+    settle(controller)
+    assert "GiB" in controller.status
+    # It is tried again with each change.
+    image.data = np.broadcast_to(coins[:160, :200], (2, 2, 160, 200))
+    settle(controller)
+    assert "GiB" not in controller.status
+    controller.add_point((0, 0, 80, 100))
+    settle(controller)
+    assert controller.labels.any()
