@@ -252,7 +252,7 @@ class Propagating(Overview):
         if series is None:
             self._tell(session.plane_problem or "The image has a single plane: there is none to go on to.")
             return
-        reach = reach or self.reach
+        reach = reach or self._reach_in(series)
         everything = reach.all_objects and not uids
         chosen = list(uids) or [
             item.uid for item in (session.document.objects if everything else self.targets)
@@ -275,12 +275,30 @@ class Propagating(Overview):
         self.propagation_changed.emit()
         self.changed.emit()
 
+    def _reach_in(self, series: Series) -> Reach:
+        """What the user chose, which may have been on an image with more planes."""
+        reach = self.reach
+        return reach if reach.stop is None else reach._replace(stop=min(reach.stop, len(series) - 1))
+
     def _start_run(
         self, run: _Run, view: View, direction: str, start: int | None, stop: int | None, *, quietly: bool
     ) -> None:
-        if run.stopped:
-            self._end_run(run, Cancelled(""))
+        try:
+            problem = self._prepare(run, view, direction, start, stop, quietly=quietly)
+        except Exception as error:  # noqa: BLE001  # what is not ended here goes on for ever
+            self._end_run(run, error)
             return
+        if problem:
+            self._propagation = None
+            self._tell(problem)
+            self.propagation_changed.emit()
+        else:
+            self._go_on(run)
+
+    def _prepare(
+        self, run: _Run, view: View, direction: str, start: int | None, stop: int | None, *, quietly: bool
+    ) -> str:
+        """Find out what is to be done; why there is nothing, if so."""
         there = (run.document.get(uid) for uid in run.uids)
         items = [item for item in there if item is not None]
         known = [item for item in items if _has_mask(item, run.series)]
@@ -291,10 +309,7 @@ class Propagating(Overview):
         }
         missing = [item for item in items if item not in known]
         if not wanted:
-            self._propagation = None
-            self._tell(_nothing_to_do(items, missing))
-            self.propagation_changed.emit()
-            return
+            return _nothing_to_do(items, missing)
         carried = tuple(item for item in known if item.uid in wanted)
         planes = Planes(finest(run.image), run.image.rgb)
         headless = PropagationRun(series=run.series, objects=carried, wanted=wanted, look=view.look)
@@ -308,7 +323,7 @@ class Propagating(Overview):
             run.left_out = (
                 f" {_named(missing)} cannot be propagated: annotate {_it(missing)} on a plane first."
             )
-        self._go_on(run)
+        return ""
 
     def _go_on(self, run: _Run) -> None:
         assert run.carrying is not None
@@ -376,7 +391,12 @@ class Propagating(Overview):
         run = self._propagation
         if run is not None and not (run.stopped and run.dropped >= drop):
             run.stopped, run.dropped, run.why = True, run.dropped or drop, run.why or why
-            self._work.stop_carrying()
+            if run.carrying is None:
+                # It still waits, for masks or for a model whose download may take an hour.
+                self._work.requests.cancel(KEY)
+                self._end_run(run, Cancelled(""))
+            else:
+                self._work.stop_carrying()
 
     # What the rest of the controller tells
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Hashable
 from contextlib import ContextDecorator
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -53,6 +53,15 @@ class _Turns(ContextDecorator):
 _turns = _Turns()
 
 
+class _Held(NamedTuple):
+    """A request that is still to be sent."""
+
+    # Whether it need not wait for `release`.
+    first: bool
+    send: Callable[[], None]
+    on_error: Callable[[Exception], Any]
+
+
 class Requests:
     """Sends work to one thread and delivers the results in the GUI's thread.
 
@@ -82,8 +91,8 @@ class Requests:
         self._bridge = Bridge()
         self._serials = count()
         self._pending: dict[Hashable, int] = {}
-        # What is still to be sent, in order; those that are first need not wait for `release`.
-        self._held: dict[Hashable, tuple[bool, Callable[[], None]]] = {}
+        # In the order in which they are to be sent.
+        self._held: dict[Hashable, _Held] = {}
         self._quiet: tuple[Hashable, Callable[[Any], Any]] | None = None
         self._started = self.on_hold = False
         QTimer.singleShot(0, self._start)
@@ -146,7 +155,7 @@ class Requests:
                 first=first,
             )
 
-        self._held[key] = first, send
+        self._held[key] = _Held(first, send, on_error)
         self._send_held()
         self.changed.emit()
 
@@ -195,11 +204,13 @@ class Requests:
         self.on_hold = False
         self._send_held()
 
-    def drop_held(self) -> None:
-        """Forget what is on hold."""
-        for key, (first, _) in list(self._held.items()):
-            if not first:
-                self.cancel(key)
+    def drop_held(self, error: Exception) -> None:
+        """Let what is on hold fail: what it waits for will not come."""
+        dropped = {key: held for key, held in self._held.items() if not held.first}
+        for key in dropped:
+            self.cancel(key)
+        for held in dropped.values():
+            held.on_error(error)
 
     def cancel(self, key: Hashable) -> None:
         """Forget a request."""
@@ -224,10 +235,10 @@ class Requests:
     def _send_held(self) -> None:
         if self.closed or not self._started:
             return
-        for key, (first, send) in list(self._held.items()):
-            if first or not self.on_hold:
+        for key, held in list(self._held.items()):
+            if held.first or not self.on_hold:
                 del self._held[key]
-                send()
+                held.send()
 
     def _say(self, saying: str) -> None:
         self.doing = saying

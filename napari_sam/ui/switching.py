@@ -211,7 +211,7 @@ class ModelSwitch:
         self.wanted = self.download = None
         if not self.ready:
             self.problem = error
-            self._requests.drop_held()
+            self._requests.drop_held(error)
         self.failed.emit(error)
         self.look_on_disk()
         self.changed.emit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +22,13 @@ from qtpy.QtWidgets import QFileDialog
 from unreliable import FAILED, OUT_OF_MEMORY, Unreliable
 
 import napari_sam
-from napari_sam.errors import DeviceError, ModelError
+from napari_sam.errors import DeviceError, DownloadCancelled, ModelError
 from napari_sam.models import store
 from napari_sam.models.checkpoint import read_state
 from napari_sam.models.zoo import ZOO
 from napari_sam.ui.catalogue import size_in_words
 from napari_sam.ui.controller import Controller
+from napari_sam.ui.propagating import Reach
 from napari_sam.ui.segmenter import ModelChoice
 from napari_sam.ui.widget import SegmentWidget
 
@@ -286,6 +287,54 @@ def test_clicks_before_any_model_wait_for_one(publish, viewer, coins, centres, o
     pick(widget, "nano")
     settle(controller)
     assert area(controller, 1) > 100
+
+
+@pytest.mark.parametrize("how", ["download cancelled", "download failed", "cancelled", "image removed"])
+def test_a_propagation_that_waits_for_the_first_model(publish, viewer, open_widget, how: str) -> None:
+    server = publish(http.hang(SOME), *[http.status(404)] * 5)
+    film = np.full((5, 64, 64), 40, dtype=np.uint8)
+    film[:, 20:40, 20:40] = 150
+    known = np.where(np.arange(5)[:, np.newaxis, np.newaxis] == 2, film > 100, 0)
+    viewer.add_image(film, name="other")
+    image = viewer.add_image(film, name="film")
+    widget = open_widget(image=image, model="large")
+    controller, panel = widget.controller, widget.propagation
+    panel.button.click()
+    assert controller.set_result(viewer.add_labels(known, name="known"))
+    arrives(widget)
+    controller.propagate(reach=Reach(all_objects=True))
+    turn()
+    assert controller.propagating
+    assert panel.running.isVisible()
+    if how == "download cancelled":
+        widget.source.download_row.button.click()
+        said = "was cancelled"
+    elif how == "download failed":
+        server.released.set()
+        until(lambda: not controller.models.busy)
+        said = "404"
+    elif how == "cancelled":
+        panel.cancel_button.click()
+        said = "Stopped: nothing was changed"
+    else:
+        viewer.layers.remove("film")
+        said = "The image was removed"
+    assert not controller.propagating
+    assert said in controller.status
+    assert how == "image removed" or panel.both_button.isEnabled() == bool(controller.targets)
+    if "download" in how:
+        with pytest.raises((DownloadCancelled, ModelError), match=said):
+            controller.wait(PATIENCE)
+    else:
+        widget.source.download_row.button.click()
+    # With another one, it can be done.
+    pick(widget, "nano")
+    with suppress(DownloadCancelled):
+        settle(controller)
+    if how != "image removed":
+        controller.propagate(reach=Reach(all_objects=True))
+        settle(controller)
+        assert "found on 4 of 4 planes" in controller.status
 
 
 def test_closing_stops_a_download(publish, widget, viewer) -> None:

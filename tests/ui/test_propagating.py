@@ -7,7 +7,7 @@ from collections.abc import Callable
 import dask.array as da
 import numpy as np
 import pytest
-from canvas import CTRL, Canvas, check, iou, settle, turn, until
+from canvas import CTRL, PATIENCE, Canvas, check, iou, settle, turn, until
 from napari import Viewer
 from napari.layers import Image, Tracks
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_sam.annotation import Plane
+from napari_sam.errors import AnnotationError
 from napari_sam.models import store
 from napari_sam.ui.controller import Controller
 from napari_sam.ui.propagating import Reach
@@ -141,6 +142,37 @@ def test_up_to_a_plane_with_a_key(stacked: SegmentWidget, canvas: Canvas) -> Non
     canvas.key(Qt.Key.Key_G)
     settle(controller)
     assert states(stacked) == [1, 1, 1, 1, 2, 1, 1, 1, 1]
+
+
+def test_a_last_plane_that_another_image_does_not_have(
+    stacked: SegmentWidget, canvas: Canvas, viewer: Viewer
+) -> None:
+    """It was chosen on nine planes; the panel is folded when an image of five comes."""
+    controller, panel = stacked.controller, stacked.propagation
+    panel.stop_box.click()
+    panel.stop_number.setValue(8)
+    panel.button.click()
+    controller.set_image(viewer.add_image(IMAGE[2:7], name="short"))
+    viewer.dims.set_current_step(0, 2)
+    settle(controller)
+    clicked(stacked, canvas, (2, *FIRST[1:]))
+    canvas.key(Qt.Key.Key_G)
+    settle(controller)
+    assert states(stacked) == [0, 0, 2, 1, 1]
+    assert not controller.propagating
+
+
+def test_a_propagation_that_cannot_begin_ends(stacked: SegmentWidget, canvas: Canvas) -> None:
+    controller, panel = clicked(stacked, canvas, FIRST), stacked.propagation
+    controller.propagate(reach=Reach(stop=40))
+    with pytest.raises(AnnotationError, match="Plane 40 is not one of the 9"):
+        controller.wait(PATIENCE)
+    assert not controller.propagating
+    assert "Plane 40" in controller.status
+    assert panel.both_button.isEnabled()
+    panel.both_button.click()
+    settle(controller)
+    assert states(stacked).count(1) == 8
 
 
 def test_a_correction_changes_only_what_follows_from_it(stacked: SegmentWidget, canvas: Canvas) -> None:
