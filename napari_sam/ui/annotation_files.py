@@ -17,6 +17,7 @@ from napari_sam.annotation.archive import SUFFIX, load_annotation, save_annotati
 from napari_sam.errors import AnnotationError
 from napari_sam.formats import Segmentation
 from napari_sam.formats.label_planes import label_planes
+from napari_sam.ui.painting import take_over_all
 from napari_sam.ui.telling import opening, saving
 from napari_sam.ui.writing_layers import KEY, segmentation_of_layer
 
@@ -68,15 +69,20 @@ def document_shown(data: Any, meta: Mapping[str, Any]) -> Document | None:
     meta : mapping
         As in the layer's data tuple.
     """
-    told = (meta.get("metadata") or {}).get(KEY)
-    document = None
-    if isinstance(told, dict) and "file" in told:
-        with contextlib.suppress(AnnotationError):  # it may be gone
-            document = Document.of(load_annotation(told["file"])[0])
-    elif isinstance(told, dict):
-        document = _documents.get(told.get("document", ""))
+    document = _document_told(meta)
     # Anybody may have painted while no widget looked.
     return document if document is not None and _shows(data, document) else None
+
+
+def _document_told(meta: Mapping[str, Any]) -> Document | None:
+    """The document that a layer showed when it was marked or read, if that is still there."""
+    told = (meta.get("metadata") or {}).get(KEY)
+    if isinstance(told, dict) and "file" in told:
+        with contextlib.suppress(AnnotationError):  # it may be gone
+            return Document.of(load_annotation(told["file"])[0])
+    elif isinstance(told, dict):
+        return _documents.get(told.get("document", ""))
+    return None
 
 
 def _shows(data: Any, document: Document) -> bool:
@@ -118,6 +124,8 @@ def _read(path: str | list[str]) -> list[LayerData]:
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Napari's writer of a Labels layer as an annotation: with prompts and classes where there are some.
 
+    The pixels are those of the layer.
+
     Raises
     ------
     OSError
@@ -126,12 +134,12 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     with saving():
         if meta.get("multiscale") or not hasattr(data, "dtype"):
             raise AnnotationError("Multiscale labels cannot be saved as an annotation: choose one level.")
-        told = (meta.get("metadata") or {}).get(KEY)
-        # That of a widget is saved whatever somebody painted meanwhile: it has the prompts.
-        document = _documents.get(told.get("document", "")) if isinstance(told, dict) else None
-        if document is None:
-            document = document_shown(data, meta)
-        if document is None:
+        document = _document_told(meta)
+        if document is None or document.shape != tuple(data.shape):
             document = segmentation_of_layer(data, meta).to_document()
+        else:
+            # What is seen is saved: anybody may have painted while no widget looked, or in a copy of it.
+            document = Document.of(document.snapshot)
+            take_over_all(document, data)
         # napari has asked already whether a file is to be replaced.
         return [os.fspath(save_annotation(path, document.snapshot, overwrite=True))]

@@ -15,7 +15,7 @@ from napari_sam.annotation.territory import Box, canonical_planes
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-__all__ = ["Canvas"]
+__all__ = ["Canvas", "take_over_all"]
 
 _strokes = count()
 _MANY_BOXES = 64
@@ -68,7 +68,7 @@ class Canvas:
     @property
     def greatest_id(self) -> int:
         """The greatest label that the layer can hold."""
-        return int(np.iinfo(self.labels.data.dtype).max)
+        return _greatest_in(self.labels.data)
 
     def fill(self) -> None:
         """Show all objects in a layer that is empty."""
@@ -105,7 +105,7 @@ class Canvas:
     def _write(self, plane: Plane, box: Box, before: NDArray[np.integer], after: NDArray[np.integer]) -> bool:
         """Put values into a box where it holds what it should; whether it holds anything else somewhere."""
         rows, columns = box
-        present = self._present(plane, box)
+        present = _present(self.labels.data, plane, box)
         foreign = present != before
         rows_in, columns_in = np.nonzero((after != before) & ~foreign)
         if len(rows_in):
@@ -130,16 +130,9 @@ class Canvas:
             history.pop()
         self._written = None
 
-    def _present(self, plane: Plane, box: Box) -> NDArray[Any]:
-        return np.asarray(self.labels.data[(*plane.index[:-2], *box)])
-
     def _take_over(self, plane: Plane, box: Box, gesture: Hashable = None) -> bool:
         """Let the document have what is in a box; whether anything is new."""
-        held = self.document.labels_in(plane, box)
-        present = self._present(plane, box)
-        # An object that the layer cannot show is still there where it shows nothing.
-        values = np.where((held <= self.greatest_id) | (present != 0), present, held)
-        return self.document.paint(plane, box, values, gesture)
+        return _take_over(self.document, self.labels.data, plane, box, gesture)
 
     def _on_paint(self, event: Any) -> None:
         """A brush, a bucket or a polygon: take over the boxes it was in."""
@@ -170,9 +163,40 @@ class Canvas:
 
     def take_over_all(self) -> None:
         """Take over whatever is in the layer."""
-        gesture, box = ("stroke", next(_strokes)), _all_of(self.document)
-        for plane in canonical_planes(self.document.shape):
-            self._take_over(plane, box, gesture)
+        take_over_all(self.document, self.labels.data)
+
+
+def take_over_all(document: Document, data: Any) -> None:
+    """Let a document have what is in an array, as painted by hand where it said something else.
+
+    Parameters
+    ----------
+    document : Document
+    data : array_like of int
+        Of the document's shape.
+    """
+    gesture, box = ("stroke", next(_strokes)), _all_of(document)
+    for plane in canonical_planes(document.shape):
+        _take_over(document, data, plane, box, gesture)
+
+
+def _take_over(document: Document, data: Any, plane: Plane, box: Box, gesture: Hashable) -> bool:
+    """The same of a box; whether anything is new."""
+    held = document.labels_in(plane, box)
+    present = _present(data, plane, box)
+    # An object that the array cannot hold is still there where it has nothing.
+    values = np.where((held <= _greatest_in(data)) | (present != 0), present, held)
+    return document.paint(plane, box, values, gesture)
+
+
+def _present(data: Any, plane: Plane, box: Box) -> NDArray[Any]:
+    return np.asarray(data[(*plane.index[:-2], *box)])
+
+
+def _greatest_in(data: Any) -> int:
+    """The greatest label that an array can hold."""
+    dtype = np.dtype(data.dtype)
+    return 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
 
 
 def _all_of(document: Document) -> Box:

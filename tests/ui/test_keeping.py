@@ -14,6 +14,7 @@ import napari
 import numpy as np
 import pytest
 from canvas import Canvas, settle, turn
+from napari.layers import Labels, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
@@ -139,6 +140,47 @@ def test_any_labels_can_be_saved_as_an_annotation(viewer: Viewer, true_coins, tm
     objects = load_annotation(path)[0].objects
     assert {item.source for item in objects} == {Source.IMPORTED}
     assert sorted(item.id for item in objects) == np.unique(true_coins)[1:].tolist()
+
+
+def written(layer: Labels, path: Path) -> Document:
+    """What napari's own menu writes of a layer."""
+    assert layer.save(str(path), plugin="napari-sam") == [str(path)]
+    return Document.of(load_annotation(path)[0])
+
+
+def test_a_layer_is_saved_as_it_is_seen(
+    two_coins: Controller, widget: SegmentWidget, viewer: Viewer, tmp_path: Path
+) -> None:
+    document, layer, path = two_coins.document, two_coins.result_layer, tmp_path / "a.napari-sam.zip"
+    known = document.snapshot
+    # A copy, as of napari's menu of layers; the metadata are copied, too.
+    data, meta, kind = layer.as_layer_data_tuple()
+    copy = viewer.add_layer(Layer.create(data.copy(), {**meta, "name": "copy"}, kind))
+    assert written(copy, path).snapshot.objects == known.objects
+    copy.brush_size = 5
+    copy.paint((10, 10), 9)
+    found = written(copy, path)
+    np.testing.assert_array_equal(found.to_labels(), copy.data)
+    assert found.with_id(1) == document.with_id(1)
+    assert found.with_id(9).source == Source.PAINTED
+    # A part of it has no place for the prompts.
+    part = Labels(data[:20, :30].copy(), metadata=dict(layer.metadata))
+    part.data[:3, :3] = 4
+    found = written(part, path)
+    np.testing.assert_array_equal(found.to_labels(), part.data)
+    # Nobody was asked whether the document may change.
+    assert document.snapshot == known
+    # The layer itself, which nobody follows once the widget is closed.
+    viewer.window.remove_dock_widget(widget)
+    turn()
+    layer.brush_size = 5
+    layer.paint((10, 10), 9)
+    layer.paint((200, 200), 0)
+    found = written(layer, path)
+    np.testing.assert_array_equal(found.to_labels(), layer.data)
+    assert {9} < set(np.unique(layer.data))
+    assert found.with_id(1).prompts == document.with_id(1).prompts
+    assert document.with_id(9) is None
 
 
 def test_what_a_killed_program_left_is_offered(
