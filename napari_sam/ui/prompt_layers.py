@@ -91,6 +91,8 @@ class PromptLayers:
 
     def __init__(self, viewer: ViewerModel, image: Image) -> None:
         self._viewer, self._image = viewer, image
+        # The image may get another one, which is nothing to these layers.
+        self._shape = image_shape(image)
         self._polarity = POSITIVE
         self._axes = "0,1" if image.ndim == 2 else ""
         self._writing = False
@@ -105,12 +107,12 @@ class PromptLayers:
 
     def _add_points(self) -> None:
         # About 1.5 % of the image: seen at once when the whole image is in view.
-        extent = float(np.mean(sorted(image_shape(self._image))[-2:]))
+        extent = float(np.mean(sorted(self._shape)[-2:]))
         self.points: Points = point_layer(self._image, size=max(extent * 0.015, 1.0))
         self._show(self.points)
 
     def _add_shapes(self) -> None:
-        extent = float(np.mean(sorted(image_shape(self._image))[-2:]))
+        extent = float(np.mean(sorted(self._shape)[-2:]))
         self.shapes: Shapes = shape_layer(self._image, edge_width=max(extent * 0.004, 0.25))
         self._show(self.shapes)
 
@@ -190,7 +192,7 @@ class PromptLayers:
 
     def read(self) -> tuple[dict[Plane, Prompts], list[str]]:
         """The prompts by plane, and a sentence for each that had to be ignored."""
-        shape = image_shape(self._image)
+        shape = self._shape
         found: defaultdict[Plane, Drawn] = defaultdict(Drawn)
         ignored: list[str] = []
         for at, axes, polarity in zip(

@@ -144,6 +144,8 @@ class Session:
 
     def read_prompts(self) -> None:
         """Bring the document up to date with the prompt layers."""
+        if self.shape_changed:
+            return
         prompts, self._ignored = self.prompts.read()
         before = self.document.current.prompts
         text = what_changed(before, prompts)
@@ -159,6 +161,8 @@ class Session:
 
     def restore_layers(self) -> None:
         """Put back whichever of the plugin's layers was removed from the viewer, with what it held."""
+        if self.shape_changed:
+            return
         active = self.viewer.layers.selection.active
         restored = self.prompts.restore(self.document.current.prompts)
         labels = self.result.labels
@@ -224,13 +228,15 @@ class Session:
         if canvas is not None and item.id <= canvas.greatest_id:
             canvas.labels.selected_label = item.id
 
+    def _displayed_plane(self) -> Plane:
+        if self.shape_changed:
+            raise ImageError("The image has another shape now: a new annotation of it is about to begin.")
+        return coordinates.displayed_plane(self.viewer.dims, self.image, self._shape)
+
     def _on_dims(self) -> None:
         before = self.plane, self.plane_problem
         try:
-            self.plane, self.plane_problem = (
-                coordinates.displayed_plane(self.viewer.dims, self.image, self._shape),
-                "",
-            )
+            self.plane, self.plane_problem = self._displayed_plane(), ""
         except ImageError as error:
             self.plane, self.plane_problem = None, str(error)
         if (self.plane, self.plane_problem) != before:
@@ -242,9 +248,12 @@ class Session:
 
     def _on_image_data(self) -> None:
         _revisions[self.image] = next(_numbers)
+        self._on_dims()
         self.pixels_changed.emit()
 
     def _on_transform(self) -> None:
+        if self.shape_changed:
+            return  # it may have other axes
         self.prompts.follow_image()
         for labels in self.result.made_layers:
             match_transform(labels, self.image)

@@ -364,3 +364,28 @@ def test_objects_without_memory_for_their_layer(viewer, open_widget, coins) -> N
     controller.add_point((0, 0, 80, 100))
     settle(controller)
     assert controller.labels.any()
+
+
+@pytest.mark.parametrize("shape", [(3, 120, 130), (2, 3, 120, 130), (110, 130)])
+def test_an_image_of_other_axes_begins_anew(
+    on_coins: Controller, canvas: Canvas, centres, coins, shape: tuple[int, ...]
+) -> None:
+    before = segmented(on_coins, canvas, centres[3])
+    old, session = on_coins.result_layer, on_coins.session
+    on_coins.image.data = np.broadcast_to(coins[: shape[-2], : shape[-1]], shape)
+    # Until it begins.
+    assert session.plane is None
+    assert "another shape" in on_coins.status
+    on_coins.image.scale = (2.0,) * len(shape)
+    session.prompts.points.add([[7, 8]])
+    on_coins.undo()
+    settle(on_coins)
+    assert on_coins.session is not session
+    assert on_coins.session.plane is not None
+    assert on_coins.result_layer is None
+    old_labels = np.asarray(old.data)
+    assert old_labels.shape == before.shape
+    on_coins.add_point((0,) * (len(shape) - 2) + (50, 50))
+    settle(on_coins)
+    assert on_coins.labels.shape == shape
+    assert on_coins.labels.any()
