@@ -102,13 +102,14 @@ class TrainingImages(QWidget):
         return self._rows[image]
 
     def pairs(self) -> list[LayerPair]:
-        """The layers that were chosen; labels are copied, since they may go on to be painted."""
+        """The layers that were chosen; arrays of labels are copied, since they may go on to be painted."""
         found = []
         for image, box in self._rows.items():
             labels = box.currentData()
             if labels is not None:
                 low, high = image.contrast_limits
-                ids = np.array(labels.data)
+                # What is computed or read when needed may take long: the run does that.
+                ids = np.array(labels.data) if isinstance(labels.data, np.ndarray) else labels.data
                 limits = (float(low), float(high))
                 found.append(LayerPair(image.name, finest(image), ids, limits, float(image.gamma)))
         return found
@@ -116,6 +117,7 @@ class TrainingImages(QWidget):
     def refresh(self) -> None:
         """Layers came, went, or have other names."""
         images = [layer for layer in self._viewer.layers if isinstance(layer, Image) and layer.ndim >= 2]
+        self._seen = {pair for pair in self._seen if all(layer in self._viewer.layers for layer in pair)}
         chosen = {image: box.currentData() for image, box in self._rows.items()}
         while self._form.rowCount():
             self._form.removeRow(0)

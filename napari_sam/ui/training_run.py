@@ -32,21 +32,22 @@ __all__ = ["LayerPair", "TrainingRun", "Wanted"]
 
 @dataclass(frozen=True, eq=False)
 class LayerPair:
-    """An image as it is displayed, and its labels as they were when training began.
+    """An image as it is displayed, and its labels.
 
     Attributes
     ----------
     name : str
     image : array-like
         All of it; only planes with labels are read.
-    labels : ndarray
+    labels : array-like
+        Read plane by plane when training begins.
     limits : tuple of float
     gamma : float
     """
 
     name: str
     image: Any
-    labels: NDArray[np.integer[Any]]
+    labels: Any
     limits: tuple[float, float]
     gamma: float
 
@@ -227,13 +228,11 @@ def _order(wanted: Wanted, scratch: Path) -> dict[str, Any]:
 
 def _labelled_planes(one: LayerPair) -> tuple[NDArray[Any], NDArray[Any]]:
     """Those planes that have labels, one after another."""
-    if one.labels.ndim == 2:
-        return np.asarray(one.image), one.labels
-    planes = [index for index in np.ndindex(*one.labels.shape[:-2]) if one.labels[index].any()]
-    if not planes:
-        return np.asarray(one.image[(0,) * (one.labels.ndim - 2)]), np.zeros_like(
-            one.labels[(0,) * (one.labels.ndim - 2)]
-        )
-    return np.stack([np.asarray(one.image[index]) for index in planes]), np.stack(
-        [one.labels[index] for index in planes]
-    )
+    if len(one.labels.shape) == 2:
+        return np.asarray(one.image), np.asarray(one.labels)
+    at = list(np.ndindex(*one.labels.shape[:-2]))
+    found = [(index, ids) for index in at if (ids := np.asarray(one.labels[index])).any()]
+    if not found:
+        return np.asarray(one.image[at[0]]), np.asarray(one.labels[at[0]])
+    images = [np.asarray(one.image[index]) for index, _ in found]
+    return np.stack(images), np.stack([ids for _, ids in found])

@@ -164,12 +164,23 @@ class TrainingWidget(QScrollArea):
 
     @property
     def output(self) -> Path:
-        """Where the trained model goes."""
-        return Path(self.output_edit.text().strip()).expanduser()
+        """Where the trained model goes; no name as long as that cannot be told."""
+        try:
+            return Path(self.output_edit.text().strip()).expanduser()
+        except RuntimeError:  # of a user whom nobody knows, or whose name is still being typed
+            return Path()
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether there is an interrupted run, as far as the disk can tell."""
+        try:
+            return bool(self.output.name) and run_path(self.output).is_file()
+        except (OSError, ValueError):  # a name that no file can have; it may still be being typed
+            return False
 
     def start(self) -> None:
         """Train as is chosen; go on where there is an interrupted run."""
-        if self.run.running or self._closed:
+        if self.run.running or self._closed or not self.output.name:
             return
         pairs = [] if self.images.folders else self.images.pairs()
         preferences.apply()
@@ -184,7 +195,7 @@ class TrainingWidget(QScrollArea):
                 self.minutes_box.value(),
                 self.partial_box.isChecked(),
                 self.output,
-                resume=run_path(self.output).is_file(),
+                resume=self._goes_on,
             )
         )
         self._running_output = self.output
@@ -241,7 +252,7 @@ class TrainingWidget(QScrollArea):
     def _choose_model(self, name: str) -> None:
         before = self.model_combo.currentData()
         self.model_combo.select(name)
-        if self.output.name.startswith("my_") and not run_path(self.output).exists():
+        if self.output.name.startswith("my_") and not self._goes_on:
             label = Path(name).stem if name != before and Path(name).suffix else name
             self.output_edit.setText(
                 str(_free(self.output.with_name(f"my_{label.removeprefix('my_')}{_SUFFIX}")))
@@ -320,8 +331,7 @@ class TrainingWidget(QScrollArea):
         running = self.run.running
         for part in (self.images, self._options):
             part.setEnabled(not running)
-        goes_on = run_path(self.output).is_file() if self.output.name else False
-        self.start_button.setText("Stop" if running else ("Continue" if goes_on else "Start"))
+        self.start_button.setText("Stop" if running else ("Continue" if self._goes_on else "Start"))
         self.start_button.setToolTip(
             "End training; the best model is kept, and training can go on later."
             if running
@@ -333,7 +343,8 @@ class TrainingWidget(QScrollArea):
             self.part_combo.addItem(_PARTS["lora"], "lora")
         elif not possible and lora >= 0:
             self.part_combo.removeItem(lora)
-        self.start_button.setEnabled(not self.run.stopping and (running or self.images.complete))
+        complete = self.images.complete and bool(self.output.name)
+        self.start_button.setEnabled(not self.run.stopping and (running or complete))
         self.use_button.setEnabled(self._trained is not None)
 
     # Closing

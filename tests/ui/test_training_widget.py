@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 from canvas import turn, until
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import QPushButton
 from napari_sam import load_model
 from napari_sam.training.progress import run_path
 from napari_sam.ui.curves import Curve, Curves
+from napari_sam.ui.training_run import _labelled_planes
 from napari_sam.ui.training_widget import TrainingWidget
 from napari_sam.ui.widget import SegmentWidget
 
@@ -213,3 +215,53 @@ def pixels(widget: Curves) -> NDArray[np.uint8]:
     image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
     data = image.bits().asarray(image.sizeInBytes())
     return np.array(data, np.uint8).reshape(image.height(), image.bytesPerLine() // 4, 4)[..., 2::-1]
+
+
+@pytest.mark.usefixtures("part")
+def test_a_name_that_is_being_typed(training: TrainingWidget, tmp_path: Path) -> None:
+    edit = training.output_edit
+    assert training.start_button.isEnabled()
+    edit.clear()
+    assert not training.start_button.isEnabled()
+    training.start()
+    assert not training.run.running
+    QTest.keyClicks(edit, "~nobody_is_called_like_this")
+    assert not training.start_button.isEnabled()
+    edit.setText("a" * 300)
+    assert training.start_button.text() == "Start"
+    edit.setText(str(tmp_path / "mine.safetensors"))
+    assert training.start_button.isEnabled()
+
+
+def test_labels_that_are_computed_are_read_by_the_run(viewer: Viewer, training: TrainingWidget) -> None:
+    stack = np.zeros((4, 20, 30), dtype=np.int32)
+    stack[1:3, 5:9, 5:9] = 3
+    read: list[int] = []
+
+    def plane(block_info: dict) -> NDArray[np.int32]:
+        number = block_info[None]["array-location"][0][0]
+        read.append(number)
+        return stack[number : number + 1]
+
+    chunks = ((1,) * 4, (20,), (30,))
+    image = viewer.add_image(np.arange(4)[:, None, None] + np.zeros(stack.shape), name="stack")
+    labels = viewer.add_labels(da.map_blocks(plane, chunks=chunks, dtype=np.int32), name="stack: objects")
+    turn()
+    assert training.images.combo_of(image).currentData() is labels
+    read.clear()
+    (pair,) = training.images.pairs()
+    assert not read
+    images, ids = _labelled_planes(pair)
+    np.testing.assert_array_equal(ids, stack[1:3])
+    np.testing.assert_array_equal(images[:, 0, 0], [1, 2])
+    assert sorted(read) == [0, 1, 2, 3]
+
+
+def test_layers_that_are_gone_are_forgotten(viewer: Viewer, training: TrainingWidget) -> None:
+    viewer.add_image(np.zeros((20, 30)), name="one")
+    viewer.add_labels(np.ones((20, 30), int), name="mine")
+    turn()
+    assert training.images._seen
+    viewer.layers.clear()
+    turn()
+    assert not training.images._seen
