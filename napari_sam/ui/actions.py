@@ -16,6 +16,7 @@ from napari.utils.action_manager import action_manager
 from psygnal import Signal
 
 if TYPE_CHECKING:
+    from napari_sam.annotation import Document
     from napari_sam.ui.controller import Controller
 
 __all__ = [
@@ -165,6 +166,25 @@ class Keys:
             for name in _ACTIONS:
                 action_manager.unbind_shortcut(name)
             action_manager.events.shortcut_changed.disconnect(self._on_shortcut)
+
+    def undo(self, document: Document) -> None:
+        """Take back the newest step of a document, whichever image its widget shows meanwhile."""
+        controller = self._working_on(document)
+        if controller is None:
+            document.undo()
+        else:
+            controller.undo(document)
+
+    def redo(self, document: Document) -> None:
+        """Do again what was undone last in a document."""
+        controller = self._working_on(document)
+        if controller is None:
+            document.redo()
+        else:
+            controller.redo(document)
+
+    def _working_on(self, document: Document) -> Controller | None:
+        return next((c for c in self._controllers if c.works_on(document)), None)
 
     def text(self, name: str) -> str:
         """The keys of an action, in words; empty if there are none."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import napari
     from napari.components import ViewerModel
 
+    from napari_sam.annotation import Document
     from napari_sam.annotation.recovery import Recoverable
 
 __all__ = ["Controller"]
@@ -310,6 +311,10 @@ class Controller(Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
         ):
             return True
         return self._hovering is not None and self._hovering.layer.owns(layer)
+
+    def works_on(self, document: Document) -> bool:
+        """Whether a document is that of an image which was chosen here."""
+        return any(result.document is document for result in self._results)
 
     @property
     def closed(self) -> bool:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from psygnal import SignalInstance
 
+    from napari_sam.annotation import Document
     from napari_sam.ui.session import Session
     from napari_sam.ui.work import Work
 
@@ -38,5 +39,5 @@ class Controlling:
     # Warns the user.
     _tell: Callable[[str], None]
     _on_failed: Callable[[Exception], None]
-    # What is computed plane by plane must not come on top of what is undone.
-    _stop_for_history: Callable[[], None]
+    # What is computed plane by plane must not come on top of what is undone in a document.
+    _stop_for_history: Callable[[Document | None], None]

@@ -66,17 +66,31 @@ class Deciding(Controlling):
                 self._work.forget(document, document.current.uid)
                 document.reject()
 
-    def undo(self) -> None:
-        """Take back the newest step; objects that are being carried on stop where they are."""
-        self._stop_for_history()
-        with self._command() as document:
+    def undo(self, document: Document | None = None) -> None:
+        """Take back the newest step; objects that are being carried on stop where they are.
+
+        Parameters
+        ----------
+        document : Document, optional
+            Of another image that was worked on here; if not given, that of the image which is chosen.
+        """
+        self._stop_for_history(document)
+        with self._command() as current:
+            document = current if document is None else document
             if document is not None and not document.undo():
                 self._tell("There is nothing to undo.")
 
-    def redo(self) -> None:
-        """Do again what was undone last."""
-        self._stop_for_history()
-        with self._command() as document:
+    def redo(self, document: Document | None = None) -> None:
+        """Do again what was undone last.
+
+        Parameters
+        ----------
+        document : Document, optional
+            As in `undo`.
+        """
+        self._stop_for_history(document)
+        with self._command() as current:
+            document = current if document is None else document
             if document is not None and not document.redo():
                 self._tell("There is nothing to redo.")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sam.annotation import Changes, Document, Plane
 from napari_sam.annotation.territory import Box, canonical_planes
+from napari_sam.ui.actions import keys
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -52,8 +53,8 @@ class Canvas:
             labels.events.labels_update.connect(self._on_drawn)
             labels.events.data.connect(self._on_data)
             # napari's undo knows nothing of objects; a layer's own keys come before those of the viewer.
-            labels.bind_key("Control-Z", lambda _: document.undo(), overwrite=True)
-            labels.bind_key("Control-Shift-Z", lambda _: document.redo(), overwrite=True)
+            labels.bind_key("Control-Z", lambda _: keys.undo(document), overwrite=True)
+            labels.bind_key("Control-Shift-Z", lambda _: keys.redo(document), overwrite=True)
 
     def close(self) -> None:
         """Follow neither the document nor the layer any more."""

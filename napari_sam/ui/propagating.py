@@ -400,10 +400,15 @@ class Propagating(Overview):
 
     # What the rest of the controller tells
 
-    def _stop_for_history(self) -> None:
-        """Something is to be undone or done again: what comes after that would be on top of it."""
+    def _stop_for_history(self, document: Document | None = None) -> None:
+        """Something is to be undone or done again: what comes after that would be on top of it.
+
+        That is in the document of the image which is chosen, if not in another one.
+        """
         run = self._propagation
-        if run is not None and self.session is not None and run.document is self.session.document:
+        if document is None and self.session is not None:
+            document = self.session.document
+        if run is not None and run.document is document:
             self.stop_propagating("Stopped by the undo", drop=True)
 
     def _stop_for_image(self, layer: Any, what: str) -> None:

@@ -256,6 +256,33 @@ def test_undone_while_it_runs(stacked: SegmentWidget, canvas: Canvas) -> None:
     assert states(stacked).count(1) == 8
 
 
+@pytest.mark.parametrize("where", ["the image", "another image"])
+def test_undone_by_the_key_of_the_labels_layer(
+    stacked: SegmentWidget, canvas: Canvas, viewer: Viewer, where: str
+) -> None:
+    """A layer's own keys come before those of the viewer, also while another image is worked on."""
+    controller, document = clicked(stacked, canvas, FIRST), stacked.controller.document
+    labels, known = controller.result_layer, document.snapshot.objects
+    stacked.propagation.both_button.click()
+    until(lambda: done(controller) >= 2)
+    if where == "another image":
+        controller.set_image(viewer.add_image(IMAGE[::-1], name="other"))
+    viewer.layers.selection.active = labels
+    canvas.key(Qt.Key.Key_Z, CTRL)
+    settle(controller)
+    assert not controller.propagating
+    assert document.snapshot.objects == known
+    assert document.redo_text == "Propagate"
+    assert document.undo_text == "Add point"
+    assert "Stopped by the undo" in controller.status
+    np.testing.assert_array_equal(labels.data, document.to_labels())
+    viewer.layers.selection.active = labels
+    canvas.key(Qt.Key.Key_Z, CTRL)
+    canvas.key(Qt.Key.Key_Z, CTRL)
+    assert controller.status == "There is nothing to undo."
+    assert not labels.data.any()
+
+
 def test_several_objects_in_one_pass(
     stacked: SegmentWidget, canvas: Canvas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
