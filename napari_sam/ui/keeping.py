@@ -64,7 +64,8 @@ class Keeping(Controlling):
             self.changed.emit()
 
         self._work.keep(
-            "save",
+            # A newer one of the same file replaces one that waits, but none of another.
+            ("save", os.fspath(path)),
             f"Saving {Path(path).name}",
             lambda complete: save_annotation(
                 path, complete(snapshot), ImageIdentity.if_readable(pixels), overwrite=True
@@ -194,7 +195,7 @@ class Keeping(Controlling):
             self._offers.setdefault(image, [offer for offer in offers if offer.path != replaced])
             if (old := result.instead_of) is not None and (new := result.autosave) is not None:
                 self._work.keep(
-                    "put away",
+                    ("put away", id(result)),
                     "Looking at the image",
                     lambda _: new.flush(),
                     lambda written: self._put_away(old) if written else None,

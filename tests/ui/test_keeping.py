@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,22 @@ def test_the_buttons_ask_for_a_file(
     widget.objects.open_button.click()
     settle(two_coins)
     assert len(two_coins.document) == 2
+
+
+def test_two_images_are_saved_one_after_the_other(
+    two_coins: Controller, tmp_path: Path, viewer: Viewer
+) -> None:
+    """While something else is done with files, both wait."""
+    first, second = tmp_path / "a.napari-sam.zip", tmp_path / "b.napari-sam.zip"
+    known, busy = two_coins.document.snapshot, threading.Event()
+    two_coins._work.keep("busy", "Busy", lambda _: busy.wait(60), lambda _: None)
+    two_coins.save(first)
+    two_coins.set_image(viewer.add_image(np.zeros((20, 30), dtype=np.uint8), name="other"))
+    two_coins.save(second)
+    busy.set()
+    settle(two_coins)
+    assert load_annotation(first)[0].objects == known.objects
+    assert load_annotation(second)[0].shape == (20, 30)
 
 
 def test_an_annotation_of_another_image_is_refused(
