@@ -124,9 +124,10 @@ class Canvas:
         """Take what was written just now out of the layer's own history.
 
         napari keeps the indices of the last hundred edits: of masks with a million pixels, that is 2 GB, for
-        an undo that knows nothing of objects. No public way to write without it redraws a box alone.
+        an undo that knows nothing of objects. No public way to write without it redraws a box alone. Without
+        that attribute, it only takes the memory.
         """
-        history = self.labels._undo_history  # noqa: SLF001
+        history = getattr(self.labels, "_undo_history", None)
         if self._written is not None and history and history[-1] is self._written:
             history.pop()
         self._written = None

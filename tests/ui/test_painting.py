@@ -240,6 +240,24 @@ def test_napari_remembers_strokes_but_not_masks(document: Document, labels: Labe
     agree(labels, document)
 
 
+class OtherHistory(Labels):
+    """What it remembers is private, so that a version of napari may call it something else."""
+
+    def _append_to_undo_history(self, item: list[object]) -> None:
+        self.events.paint(value=item)
+
+    def _reset_history(self, event: object = None) -> None:
+        super()._reset_history(event)
+        del self._undo_history
+
+
+def test_masks_are_shown_whatever_napari_calls_its_history(follow, document: Document) -> None:
+    layer = OtherHistory(np.zeros(SHAPE, dtype=np.int32))
+    follow(layer, document)
+    click(document, mask(0, 0, 5, 5))
+    agree(layer, document)
+
+
 def test_a_closed_canvas_listens_no_more(document: Document) -> None:
     layer = Labels(np.zeros(SHAPE, dtype=np.int32))
     before = len(layer.events.paint.callbacks), len(layer.events.data.callbacks), dict(layer.keymap)
