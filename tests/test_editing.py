@@ -10,6 +10,7 @@ import pytest
 
 from napari_sam.annotation import Answer, Document, HandEdit, Plane, SamObject, Source
 from napari_sam.annotation.editing import merged, owed_to, parts, reopened, with_mask_prompt
+from napari_sam.annotation.importing import drafts_of_labels
 from napari_sam.annotation.records import GREATEST_ID
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.mask import Mask
@@ -297,3 +298,31 @@ def test_an_object_that_is_painted_over_comes_back_with_its_prompts() -> None:
     assert document.get(kept.uid).prompts == {PLANE: click()}
     document.undo()
     assert document.get(kept.uid) == kept
+
+
+def test_erasing_many_objects_looks_at_each_pixel_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((6, 6), dtype=int))
+    labels[:, ::6] = 0
+    document = Document(labels.shape)
+    document.add_objects(drafts_of_labels(labels), keep_ids=True)
+    box = slice(1, 59), slice(2, 60)
+    after = labels.copy()
+    after[box] = np.roll(labels, 3, axis=1)[box]
+    looked_at, kept = 0, Mask.__post_init__
+
+    def counted(mask: Mask) -> None:
+        nonlocal looked_at
+        looked_at += np.asarray(mask.bits).size
+        kept(mask)
+
+    monkeypatch.setattr(Mask, "__post_init__", counted)
+    assert document.paint(PLANE, box, after[box])
+    assert looked_at < 15 * labels.size
+    assert document.to_labels().tolist() == after.tolist()
+    for number, item in ((n, document.with_id(n)) for n in range(1, 101)):
+        gone, come = (labels == number) & (after != number), (labels != number) & (after == number)
+        assert item.hand.get(PLANE, HandEdit.none(labels.shape)) == HandEdit(
+            Mask.from_array(come), Mask.from_array(gone)
+        )
+    document.undo()
+    assert document.to_labels().tolist() == labels.tolist()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_sam.annotation.importing import label_boxes
 from napari_sam.annotation.overlap import with_hand
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.propagating import carried_over
@@ -184,20 +185,30 @@ def painted(
     different = before != values
     if not different.any():
         return []
-    size = state.shape[-2], state.shape[-1]
-    origin = box[0].start, box[1].start
-    numbers = np.union1d(before[different], values[different])
+    lost = _masks_of(np.where(different, before, 0), state, box)
+    gained = _masks_of(np.where(different, values, 0), state, box)
+    nothing = Mask.empty((state.shape[-2], state.shape[-1]))
     result = []
-    for number in (int(n) for n in numbers if n != 0):
+    for number in sorted(lost.keys() | gained.keys()):
         item = state.with_id(number)
         if item is None:
             new = SamObject(0, number, source=Source.PAINTED)
             item = replace(current, source=Source.PAINTED) if number == current.id else new
-        added = Mask(origin, different & (values == number), size)
-        removed = Mask(origin, different & (before == number), size)
+        added, removed = gained.get(number, nothing), lost.get(number, nothing)
         mask = (item.masks.get(plane, added) | added) - removed
         masks = {**item.masks, plane: mask}
         if mask.is_empty:
             del masks[plane]
         result.append(replace(item, masks=masks, hand=with_hand(item.hand, plane, added, removed)))
     return result
+
+
+def _masks_of(ids: NDArray[np.int64], state: State, box: Box) -> dict[int, Mask]:
+    """The pixels of each id in a box: the time is for the boxes of the ids, however many there are."""
+    size = state.shape[-2], state.shape[-1]
+    numbers, boxes = label_boxes(ids)
+    found = {}
+    for number, (top, bottom, left, right) in zip(numbers.tolist(), boxes.tolist(), strict=True):
+        origin = box[0].start + top, box[1].start + left
+        found[number] = Mask(origin, ids[top:bottom, left:right] == number, size)
+    return found
