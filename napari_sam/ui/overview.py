@@ -10,7 +10,7 @@ from napari.layers import Labels
 from psygnal import Signal
 
 from napari_sam.annotation import SamObject, Source
-from napari_sam.errors import PromptError
+from napari_sam.errors import ImageError, PromptError
 from napari_sam.ui.controlling import Controlling
 from napari_sam.ui.highlight_layer import HighlightLayer
 from napari_sam.ui.layers import unwrap
@@ -123,10 +123,14 @@ class Overview(Controlling):
         """Show a layer of classes instead of that of objects, or the other way round."""
         if self.session is None:
             return
-        objects = self.session.ensure_labels()
-        if shown:
-            self.session.ensure_class_labels().visible = True
-        elif (labels := self.session.result.class_labels) is not None:
-            labels.visible = False
+        try:
+            objects = self.session.ensure_labels()
+            classes = self.session.ensure_class_labels() if shown else self.session.result.class_labels
+        # Those of a large image may not fit into memory.
+        except ImageError as error:
+            self._tell(str(error))
+            return
+        if classes is not None:
+            classes.visible = shown
         objects.visible = not shown
         self.changed.emit()

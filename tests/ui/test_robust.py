@@ -357,6 +357,8 @@ def test_objects_without_memory_for_their_layer(viewer, open_widget, coins) -> N
     controller.add_point((0, 0, 20, 20))
     settle(controller)
     assert "GiB" in controller.status
+    controller.show_classes(True)
+    assert "GiB" in controller.status
     # It is tried again with each change.
     image.data = np.broadcast_to(coins[:160, :200], (2, 2, 160, 200))
     settle(controller)
