@@ -236,6 +236,25 @@ def test_what_has_no_pixels_is_left_out_with_a_warning(tmp_path: Path) -> None:
     assert first.items == ()
 
 
+@pytest.mark.parametrize(
+    "ring",
+    [[], [1, 1], [1, 1, 2, 2], [9, 9, 12, 9, 12, 12], [-3, 0, -1, 0, -1, 4], [0, -5, 3, -5, 3, -1]],
+    ids=repr,
+)
+def test_polygons_without_pixels_are_passed_over(tmp_path: Path, ring: list[float]) -> None:
+    file = copy.deepcopy(FOREIGN)
+    square = [1, 1, 3, 1, 3, 3, 1, 3]
+    file["annotations"] = [
+        {"id": 1, "image_id": "a", "segmentation": [ring, square, ring]},
+        {"id": 2, "image_id": "a", "segmentation": [ring]},
+        {"id": 3, "image_id": "a", "segmentation": [square]},
+    ]
+    with pytest.warns(FormatWarning, match=r"1 object of .*tiles\.json left out"):
+        first, _ = read(stored(tmp_path / "tiles.json", file))
+    assert [item.id for item in first.items] == [1, 3]
+    assert first.items[0].masks == first.items[1].masks
+
+
 def test_sizes_that_a_file_does_not_say(tmp_path: Path) -> None:
     file = copy.deepcopy(FOREIGN)
     file["images"] = [{"id": "a"}]
@@ -265,10 +284,10 @@ def lengths(counts: Any, size: Any = (5, 6)) -> dict[str, Any]:
         *map(lengths, ([3, 4], [3, 4, 24], [-1, 31], [30.0], ["30"], [10**30], [2**63, 2**63], {}, None, 30)),
         *map(lengths, ("", "0", "P", "ü", "PPPPPPPPPPPP1", "5", "99999999", "o1", "ooooooo", "\x7f")),
         *(lengths([30], size) for size in ([6, 5], [5], [5, 6, 1], "56", None, [5, 1e400], [-5, -6])),
-        *(polygon(*p) for p in ((), (1, 1, 2, 2), (1, 1, 2, 2, 3), (0, 0, 1, 1, 2, float("nan")))),
+        *(polygon(*p) for p in ((1,), (1, 1, 2, 2, 3), (0, 0, 1, 1, 2, float("nan")), (0, float("nan")))),
         *(polygon(*p) for p in (("0", 1, 2, 3, 4, 5), (0, 0, 1, 1, 2, 10**400), (0, 0, 1, 1, 2, [2]))),
-        *(polygon(*p) for p in ((9, 9, 12, 9, 12, 12), (-3, 0, -1, 0, -1, 4), (0, 0, 5, 0, 5, 1e30))),
-        *({"segmentation": value} for value in (1, "x", True, [1, 2, 3, 4, 5, 6], [[]], {"size": [5, 6]})),
+        *(polygon(*p) for p in ((0, 0, 5, 0, 5, 1e30), (-1e30, 0, -1, 0, -1, 4), (1e30, 0), ("0", "0"))),
+        *({"segmentation": value} for value in (1, "x", True, [1, 2, 3, 4, 5, 6], {"size": [5, 6]})),
         *({"image_id": value} for value in (None, "b", [], 1.5)),
         *({"category_id": value} for value in ("cat", 1, [], 1.5)),
         *({"id": value} for value in ("x", 3.5, 2**80, [], True)),

@@ -42,7 +42,8 @@ class MaskReader:
         item : Field
             ``{"size": [height, width], "counts": ...}`` with a text or a list of run lengths, or a list of
             polygons ``[x, y, x, y, ...]`` in pixels, (0, 0) being the upper left corner of the first pixel. A
-            pixel belongs to the mask if it is in any of the polygons, by the rule of pycocotools.
+            pixel belongs to the mask if it is in any of the polygons, by the rule of pycocotools. Those of
+            fewer than three points, and those outside the image, have no pixels.
         shape : tuple of int
             Height and width of the plane, in pixels.
 
@@ -70,7 +71,7 @@ class MaskReader:
     def _runs_of_polygons(self, item: Field, shape: tuple[int, int]) -> NDArray[np.int64]:
         from pycocotools import mask as coco
 
-        rings = [_ring(ring, shape) for ring in item]
+        rings = [corners for ring in item if (corners := _ring(ring, shape)) is not None]
         if not rings:
             return np.array([shape[0] * shape[1]], dtype=np.int64)
         steps = 5 * sum(_length(ring) for ring in rings)
@@ -121,23 +122,25 @@ def _runs(counts: Field) -> NDArray[np.int64]:
     return runs
 
 
-def _ring(item: Field, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """The corners of one polygon: shape (N, 2)."""
+def _ring(item: Field, shape: tuple[int, int]) -> NDArray[np.float64] | None:
+    """The corners of one polygon: shape (N, 2); None if it has no pixels of the image."""
     value: Any = item.value
     if not isinstance(value, list) or not set(map(type, value)) <= {int, float}:
         item.fail("not a list of numbers")
-    if len(value) < 6 or len(value) % 2:
-        item.fail("not the x and y of at least three points")
+    if len(value) % 2:
+        item.fail("not the x and y of points")
     try:
         ring = np.array(value, dtype=np.float64).reshape(-1, 2)
     except OverflowError:
         item.fail("a number that is too large")
     if not np.isfinite(ring).all():
         item.fail("not finite numbers")
-    low, high, size = ring.min(axis=0), ring.max(axis=0), shape[::-1]
-    outside = (high < 0).any() or (low > size).any() or 0 in size
-    if outside or max(-low.min(), high.max()) > _FARTHEST:
-        item.fail(f"a polygon outside the image, which has {size[0]} x {size[1]} pixels")
+    size = shape[::-1]
+    if np.abs(ring).max(initial=0) > _FARTHEST:
+        item.fail(f"a polygon far outside the image, which has {size[0]} x {size[1]} pixels")
+    # Tools that trace masks, or cut images into tiles, leave such things behind.
+    if len(ring) < 3 or 0 in size or (ring.max(axis=0) < 0).any() or (ring.min(axis=0) > size).any():
+        return None
     return ring
 
 
