@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from random_segmentation import segmentations
 from shapely.geometry import shape as shape_of
 
+from napari_sam.annotation.archive import load_annotation, save_annotation
 from napari_sam.annotation.records import ObjectClass
 from napari_sam.errors import FormatError, FormatWarning
 from napari_sam.formats import FORMATS, Calibration, Item, Segmentation, find_format, losses, read, write
@@ -395,3 +396,31 @@ def test_thousands_of_objects(place: Path) -> None:
     write(place, found, overwrite=True)
     assert time.process_time() - started < 2
     assert read(place) == [found]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [(0.5, 0.5), (1, 1.0), (np.float32(0.25), 0.25)]
+    + [(wrong, None) for wrong in ("high", True, None, [0.5], float("nan"), float("inf"), 10**400)],
+    ids=repr,
+)
+def test_a_stability_that_is_no_number_is_left_away(tmp_path: Path, said: Any, kept: float | None) -> None:
+    item = Item(1, {(): Mask.from_array(RING == 1)}, attributes={"stability_score": said})
+    document = Segmentation((3, 5), [item]).to_document()
+    (answer,) = document.objects[0].base.values()
+    assert answer.stability == kept
+    path = save_annotation(tmp_path / "kept.napari-sam.zip", document.snapshot)
+    assert load_annotation(path)[0] == document.snapshot
+
+
+def test_what_others_call_stability_can_be_saved(tmp_path: Path) -> None:
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": SQUARE},
+        "properties": {"stability_score": "high"},
+    }
+    path = tmp_path / "others.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    document = read(path, shape=(8, 8))[0].to_document()
+    saved = save_annotation(tmp_path / "others.napari-sam.zip", document.snapshot)
+    assert load_annotation(saved)[0] == document.snapshot

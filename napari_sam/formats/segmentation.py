@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -282,7 +283,7 @@ class Segmentation:
                 source=known.get(item.source, Source.IMPORTED),
                 base={
                     Plane((*index, None, None)): Answer(
-                        ((mask, item.score),), stability=item.attributes.get("stability_score")
+                        ((mask, item.score),), stability=_number(item.attributes.get("stability_score"))
                     )
                     for index, mask in item.masks.items()
                 },
@@ -322,6 +323,17 @@ def _set_parent(document: Document, item: Item) -> None:
         # Nobody descends from itself.
         with contextlib.suppress(AnnotationError):
             document.set_parent([child.uid], mother.uid)
+
+
+def _number(value: Any) -> float | None:
+    """What a file says if that is a number: attributes are whatever others put there."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _stability(item: SamObject) -> dict[str, Any]:
