@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,14 @@ def test_a_plane_is_named_by_what_comes_before_it(
 @pytest.mark.parametrize("given", [None, (), 5, -6, (1, 1), (None, None, None), Plane((None, None))])
 def test_what_names_no_plane_is_an_error(given: object) -> None:
     with pytest.raises(AnnotationError):
+        Planes(np.zeros((5, 9, 8))).named(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given", [1.5, "1", (1.0,), [2.5, None, None], Plane((1.5, None, None)), np.array(1), object()], ids=repr
+)
+def test_planes_are_given_in_whole_numbers(given: object) -> None:
+    with pytest.raises(AnnotationError, match="not given in whole numbers: give 1 indices"):
         Planes(np.zeros((5, 9, 8))).named(given)  # type: ignore[arg-type]
 
 
@@ -249,6 +258,7 @@ def test_nothing_is_changed_when_something_fails(annotation: Annotation, tmp_pat
         (lambda: annotation.add_point(OTHER), ModelError),
         (lambda: annotation.add_points([OTHER]), ModelError),
         (annotation.refine, ModelError),
+        (lambda: annotation.refine(np.ones((2, *IMAGE.shape))), AnnotationError),
         (lambda: annotation.add_point(1000, 3), PromptError),
         (lambda: annotation.add_points([[1000, 3]]), PromptError),
         (lambda: annotation.add_box([1, 2, 3]), PromptError),
@@ -487,6 +497,18 @@ def test_a_colour_image_is_known_by_its_annotation(nano: PromptableModel, tmp_pa
         annotation = Annotation(image, nano, rgb=rgb)
         path = annotation.save(tmp_path / f"{rgb}.napari-sam.zip")
         assert Annotation.load(path, image).shape == shape
+        with pytest.warns(UserWarning, match="another image"):  # of whole numbers of 64 bits
+            assert Annotation.load(path, image.tolist(), force=True).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(10, 40, 50), (2, 10, 40, 3), (40,)])
+def test_an_image_of_other_axes_is_not_that_of_an_annotation(
+    nano: PromptableModel, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    path = Annotation(np.zeros((40, 50)), nano).save(tmp_path / "flat.napari-sam.zip")
+    with pytest.raises((AnnotationError, ImageError), match=re.escape(str(shape))) as caught:
+        Annotation.load(path, np.zeros(shape))
+    assert "rgb" not in str(caught.value)
 
 
 def test_it_is_a_name_of_the_package_and_cheap_until_the_first_prompt() -> None:

@@ -325,7 +325,7 @@ class Annotation(TrackingByIds):
         Raises
         ------
         AnnotationError
-            If there is no mask to begin with.
+            If there is no mask to begin with, or it has more or fewer than two dimensions.
         NapariSamError
             As for :meth:`add_point`.
         """
@@ -339,7 +339,13 @@ class Annotation(TrackingByIds):
                     f"Object {item.id} has no mask to refine: prompt it first, or give one."
                 )
         elif not isinstance(mask, Mask):
-            mask = Mask.from_array(mask)
+            array = np.asarray(mask)
+            if array.ndim != 2:
+                raise AnnotationError(
+                    f"A mask of shape {array.shape} is not one of plane {where}: "
+                    f"give an array of shape {self._planes.size(where)}."
+                )
+            mask = Mask.from_array(array)
         asked = Prompts.create(self._planes.size(where), mask=mask)
         (answer,) = self._segmenter.answers([asked], where, self.look)
         with self.document.step("Refine mask"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+
 from napari_sam.annotation.archive import load_annotation
 from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.planes import Planes
@@ -41,8 +43,10 @@ def open_with_image(
         If the file cannot be read, or is of another image.
     """
     snapshot, identity, _ = load_annotation(path)
+    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
+        image = np.asarray(image)
     # The annotation knows whether its image had colours.
-    rgb = getattr(image, "ndim", 0) == len(snapshot.shape) + 1
+    rgb = len(image.shape) == len(snapshot.shape) + 1 and image.shape[-1] in (3, 4)
     planes = Planes(image, rgb)
     doubt = doubt_about(os.fspath(path), snapshot, identity, planes.image, planes.shape)
     if doubt and not force:

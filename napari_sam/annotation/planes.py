@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +103,17 @@ class Planes:
         if isinstance(plane, Plane):
             index = plane.index
         else:
-            given = (plane,) if isinstance(plane, int | np.integer) else tuple(plane)
-            index = given if len(given) == len(self.shape) and None in given else (*given, None, None)
+            try:
+                given: tuple[Any, ...] = tuple(cast("Iterable[Any]", plane))
+            except TypeError:
+                given = (plane,)
+            whole = len(given) == len(self.shape) and any(at is None for at in given)
+            index = given if whole else (*given, None, None)
+        if not all(at is None or isinstance(at, int | np.integer) for at in index):
+            raise AnnotationError(
+                f"Plane {plane!r} is not given in whole numbers: give {len(leading)} indices, "
+                "or one entry per axis, two of them None."
+            )
         if len(index) != len(self.shape) or sum(i is None for i in index) != 2:
             raise AnnotationError(
                 f"Plane {plane} does not choose a plane of an image of shape {self.shape}: "
