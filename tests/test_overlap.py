@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from napari_sam.annotation import Answer, Document, HandEdit, ObjectClass, Plane, SamObject, Source
 from napari_sam.annotation.overlap import claims, with_hand
+from napari_sam.annotation.territory import canonical_planes
+from napari_sam.errors import AnnotationError
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 
@@ -95,6 +99,41 @@ def test_claims_join_answers_on_planes_that_cross() -> None:
     item = SamObject(1, 1, answers={level: Answer(((drawn("x"), 1),)), upright: Answer(((column, 1),))})
     found = claims(item, shape, [level, Plane((0, None, None))])
     assert found == {level: drawn("x", "", "     x"), Plane((0, None, None)): drawn("", "", "     x")}
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 8), (2, 3, 6, 8)])
+def test_claims_are_those_of_all_planes_that_cross(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(len(shape))
+    planes = [
+        Plane(tuple(None if axis in pair else int(random.integers(n)) for axis, n in enumerate(shape)))
+        for pair in itertools.combinations(range(len(shape)), 2)
+        for _ in range(3)
+    ]
+    masks = {plane: Mask.from_array(random.random(plane.size_in(shape)) < 0.3) for plane in planes}
+    masks[planes[0]] = Mask.empty(planes[0].size_in(shape))
+    item = SamObject(1, 1, base={plane: Answer(((mask, None),)) for plane, mask in masks.items()})
+    expected = np.zeros(shape, dtype=bool)
+    for plane, mask in masks.items():
+        expected[plane.slices] |= mask.to_array()
+    for plane, claim in claims(item, shape, canonical_planes(shape)).items():
+        assert claim == Mask.from_array(expected[plane.slices])
+
+
+def test_planes_that_cross_are_joined_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A propagation along y: each of its planes changes all planes of the last two axes."""
+    shape = 10, 30, 8
+    upright = Mask((0, 2), np.ones((10, 4), dtype=bool), (10, 8))
+    item = SamObject(1, 1, base={Plane((None, y, None)): Answer(((upright, None),)) for y in range(30)})
+    made, kept = 0, Mask.__post_init__
+
+    def counted(mask: Mask) -> None:
+        nonlocal made
+        made += 1
+        kept(mask)
+
+    monkeypatch.setattr(Mask, "__post_init__", counted)
+    assert [claim.area for claim in claims(item, shape, canonical_planes(shape)).values()] == [120] * 10
+    assert made <= 3 * 10
 
 
 def test_what_is_there_is_protected(protecting: Scene) -> None:
@@ -290,3 +329,22 @@ def test_a_class_that_an_undo_took_away_is_given_to_nobody(protecting: Scene) ->
     document.reject()
     document.set_classes([ObjectClass(1, "cell", "#ff0000")])
     assert document.current.class_id == 1
+
+
+def test_the_class_that_an_object_gets_back_when_it_is_rejected_stays(protecting: Scene) -> None:
+    document = protecting.document
+    classes = [ObjectClass(1, "cell", "#ff0000"), ObjectClass(2, "debris", "#00ff00")]
+    document.set_classes(classes)
+    (item,) = protecting.add(drawn("x"))
+    document.set_class([item.uid], 1)
+    document.open(item.uid)
+    document.set_class([item.uid], 2)
+    with pytest.raises(AnnotationError, match="the class 1 again if its changes are rejected: accept it"):
+        document.set_classes(classes[1:])
+    document.reject()
+    assert document.objects[0].class_id == 1
+    document.open(item.uid)
+    document.set_class([item.uid], 2)
+    document.accept()
+    document.set_classes(classes[1:])
+    assert document.objects[0].class_id == 2

@@ -42,6 +42,12 @@ class Classifying(Timeline):
         used = {item.class_id for item in self._state.objects.values()} - {0} - set(ids)
         if used:
             raise AnnotationError(f"Objects have the class {min(used)}: give them another one first.")
+        opened = self.opened
+        if opened is not None and opened.class_id not in (0, *ids):
+            raise AnnotationError(
+                f"Object {opened.id} has the class {opened.class_id} again if its changes are rejected: "
+                "accept it first."
+            )
         if new != self.classes:
             with self.step("Change classes"):
                 self._put(Key.CLASSES, new)

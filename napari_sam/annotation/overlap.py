@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_sam.annotation.correcting import mask_on
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import HandEdit, SamObject
 from napari_sam.annotation.state import State
-from napari_sam.annotation.territory import is_canonical, sections
+from napari_sam.annotation.territory import is_canonical, section
 from napari_sam.inference.mask import Mask
 
 __all__ = ["claims", "fitted", "with_hand"]
@@ -20,15 +22,13 @@ def claims(item: SamObject, shape: tuple[int, ...], wanted: Iterable[Plane]) -> 
     """What an object would have on some planes of the last two axes if it were alone."""
     size = shape[-2], shape[-1]
     on: dict[Plane, Mask] = {}
-    across: defaultdict[Plane, list[Mask]] = defaultdict(list)
-    for plane in item.base.keys() | item.answers.keys():
-        if not is_canonical(plane) and (upright := mask_on(item, plane)) is not None:
-            for section, mask in sections(plane, upright, shape).items():
-                across[section].append(mask)
+    across = {p for answers in (item.base, item.answers) for p in answers if not is_canonical(p)}
+    upright = [(p, mask) for p in across if (mask := mask_on(item, p)) is not None]
     for plane in wanted:
         mask = mask_on(item, plane) or Mask.empty(size)
-        for other in across.get(plane, ()):
-            mask = mask | other
+        found = (section(p, one, plane) for p, one in upright)
+        if crossing := [part for part in found if part is not None]:
+            mask = _united([(mask.origin, mask.bits), *crossing], size)
         hand = item.hand.get(plane)
         on[plane] = mask if hand is None else (mask | hand.added) - hand.removed
     return on
@@ -93,6 +93,20 @@ def fitted(state: State, item: SamObject, planes: Iterable[Plane], *, overwrite:
             masks[plane] = claim
     # An accepted object, whose answer came late, keeps what it takes.
     return [replace(item, masks=masks, taken={} if item.accepted else taken), *changed.values()]
+
+
+def _united(parts: Sequence[tuple[tuple[int, int], NDArray[np.bool_]]], size: tuple[int, int]) -> Mask:
+    """What is in any of several boxes of bits: one mask, however many they are."""
+    parts = [(origin, bits) for origin, bits in parts if bits.any()]
+    if not parts:
+        return Mask.empty(size)
+    top, left = (min(origin[axis] for origin, _ in parts) for axis in (0, 1))
+    bottom, right = (max(origin[axis] + bits.shape[axis] for origin, bits in parts) for axis in (0, 1))
+    whole = np.zeros((bottom - top, right - left), dtype=bool)
+    for (row, column), bits in parts:
+        height, width = bits.shape
+        whole[row - top : row - top + height, column - left : column - left + width] |= bits
+    return Mask((top, left), whole, size)
 
 
 def _without(mask: Mask, others: Iterable[Mask]) -> Mask:

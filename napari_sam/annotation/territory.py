@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_sam.annotation.plane import Plane
 from napari_sam.inference.mask import Mask
 
-__all__ = ["Box", "Territory", "canonical_planes", "is_canonical", "planes_of_pixels", "sections"]
+__all__ = ["Box", "Territory", "canonical_planes", "is_canonical", "planes_of_pixels", "section", "sections"]
 
 Box = tuple[slice, slice]
 """Rows and columns of a plane."""
@@ -48,6 +48,50 @@ def sections(plane: Plane, mask: Mask, shape: Sequence[int]) -> dict[Plane, Mask
     row, column = plane.axes
     index[row], index[column] = rows + mask.origin[0], columns + mask.origin[1]
     return {on: Mask.from_pixels(y, x, (shape[-2], shape[-1])) for on, y, x in planes_of_pixels(index)}
+
+
+def section(plane: Plane, mask: Mask, on: Plane) -> tuple[tuple[int, int], NDArray[np.bool_]] | None:
+    """The bits of a mask that lie on one plane of the last two axes, and where they begin there.
+
+    Parameters
+    ----------
+    plane : Plane
+        Where the mask is; any two axes may span it.
+    mask : Mask
+    on : Plane
+        Of the last two axes.
+
+    Returns
+    -------
+    tuple, or None
+        None if the two do not meet. There may be no foreground among the bits.
+
+    Examples
+    --------
+    >>> upright = Mask((1, 2), np.ones((2, 3), bool), (9, 9))   # rows are z = 1 and 2, columns are y = 2 to 4
+    >>> origin, bits = section(Plane((None, None, 7)), upright, Plane((1, None, None)))
+    >>> origin, bits.shape
+    ((2, 7), (3, 1))
+    """
+    axes, bits = plane.axes, mask.bits
+    for axis, at in enumerate(on.index[:-2]):
+        assert at is not None
+        if axis not in axes:
+            if plane.index[axis] != at:
+                return None
+            continue
+        side = axes.index(axis)
+        inside = at - mask.origin[side]
+        if not 0 <= inside < bits.shape[side]:
+            return None
+        bits = bits[inside : inside + 1] if side == 0 else bits[:, inside : inside + 1]
+    row, column = (
+        mask.origin[axes.index(axis)] if at is None else at
+        for axis, at in enumerate(plane.index)
+        if axis >= plane.ndim - 2
+    )
+    # What is left of the columns of an upright plane may be rows here.
+    return (row, column), bits.T if axes[1] == plane.ndim - 2 else bits
 
 
 def planes_of_pixels(
