@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -439,3 +440,82 @@ print(len(document), "torch" in sys.modules, flush=True)
     assert done.stdout.split() == [str(entry.objects), "False"]
     assert len(entry.load().objects) == entry.objects > 0
     assert done.stderr == ""
+
+
+def test_a_name_that_is_no_text_is_kept_all_the_same(
+    autosave: Autosave, said: list[str], tmp_path: Path
+) -> None:
+    """A file of Linux may have a name that is not in UTF-8."""
+    document = Document(SHAPE)
+    handle = autosave.attach(document, IDENTITY, os.fsdecode(b"caf\xe9.tif"))
+    for _ in range(2):
+        add(document)
+        assert handle.flush()
+    assert len(list((tmp_path / "kept").glob("*.sqlite"))) == 1
+    handle.close()
+    (entry,) = autosave.recoverable()
+    assert (entry.name, entry.problem, said) == (r"caf\udce9.tif", "", [])
+    assert entry.load() == document.snapshot
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_cannot_be_written_leaves_no_files_behind(
+    autosave: Autosave, said: list[str], tmp_path: Path, begun: bool
+) -> None:
+    document = Document(SHAPE)
+    handle = autosave.attach(document, IDENTITY, "cells.tif")
+    if begun:
+        add(document)
+        assert handle.flush()
+    bits = Mask((0, 3), np.ones((1, 1), dtype=bool), SHAPE[1:])
+    wrong: Any = object()
+    for _ in range(3):
+        document.add_objects([SamObject(0, 0, base={PLANES[1]: Answer(((bits, 0.5),), model=wrong)})])
+        assert not handle.flush()
+    assert len(list((tmp_path / "kept").glob("*.sqlite"))) == begun
+    (sentence,) = said
+    assert "save it yourself" in sentence
+    for _ in range(3):
+        document.undo()
+    add(document)
+    assert handle.flush()
+    handle.close()
+    (entry,) = autosave.recoverable()
+    assert entry.load() == document.snapshot
+
+
+def test_a_gesture_is_written_less_often_the_longer_that_takes(autosave: Autosave) -> None:
+    document = Document(SHAPE)
+    handle = autosave.attach(document, IDENTITY)
+    add(document)
+    assert handle.flush()
+    (item,) = document.objects
+    assert handle._journal is not None
+    seen: list[str] = []
+
+    def slowly(statement: str) -> None:
+        if statement == "COMMIT":
+            time.sleep(0.5)
+            seen.append(statement)
+
+    handle._journal._connection.set_trace_callback(slowly)
+
+    def put(*, column: int) -> None:
+        mask = Mask((0, column), np.ones((1, 1), dtype=bool), SHAPE[1:])
+        document.put_propagated({item.uid: {PLANES[1]: Answer(((mask, 0.5),))}}, gesture="run")
+
+    put(column=0)
+    assert handle.flush()
+    put(column=1)
+    time.sleep(5 * DELAY)
+    assert len(seen) == 1
+    # Who does something else meanwhile does not wait, nor does who asks.
+    document.delete([item.uid])
+    deadline = time.monotonic() + 60
+    while len(seen) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    document.undo()
+    assert handle.flush()
+    handle.close()
+    assert autosave.recoverable()[0].load() == document.snapshot

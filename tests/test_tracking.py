@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from napari_sam.annotation import Answer, Document, Plane, SamObject
+from napari_sam.annotation import Answer, Document, Plane, SamObject, records
 from napari_sam.annotation.dividing import followed_parts
 from napari_sam.annotation.editing import merged
-from napari_sam.annotation.propagating import annotated_masks, carried_over, is_annotated
+from napari_sam.annotation.propagating import annotated_masks, carried_over, is_annotated, wanted_positions
 from napari_sam.annotation.schema import from_json, to_json
 from napari_sam.annotation.series import Series
 from napari_sam.errors import AnnotationError
@@ -118,6 +121,76 @@ def test_an_object_that_overwrites_takes_pixels_from_others() -> None:
     document.overwrite = True
     document.put_propagated({document.objects[0].uid: {t(1): said(".xx")}})
     assert shown(document, 1) == "2112"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_of_pixels_that_several_claim_the_first_gets_them(overwrite: bool) -> None:
+    document = film({0: "xx"}, {0: "..xx"}, {0: "....xx"}, {1: ".......x"})
+    document.overwrite = overwrite
+    one, two, three, other = (item.uid for item in document.objects)
+    for score in (0.9, 0.8):
+        # Again, without what was carried over before.
+        carried = {two: "..xxxx", one: "xxxx", three: "...xxxxx"}
+        document.put_propagated({uid: {t(1): said(text, score)} for uid, text in carried.items()})
+        assert shown(document, 1) == ("11222233" if overwrite else "11222234")
+    kept = document.get(other)
+    assert kept is not None
+    assert kept.area == (0 if overwrite else 2)
+    document.undo()
+    document.undo()
+    assert shown(document, 1) == ".......4"
+
+
+def test_another_plane_costs_the_same_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planes are looked up, records counted: both as often after 200 planes as after 2."""
+    looked_up = counted = 0
+    whole, large = Plane.__hash__, records._large
+
+    def hashed(plane: Plane) -> int:
+        nonlocal looked_up
+        looked_up += 1
+        return whole(plane)
+
+    def weighed(record: object) -> Iterator[object]:
+        nonlocal counted
+        counted += 1
+        return large(record)
+
+    monkeypatch.setattr(Plane, "__hash__", hashed)
+    monkeypatch.setattr(records, "_large", weighed)
+
+    def cost(overwrite: bool, planes: int) -> tuple[int, int]:
+        nonlocal looked_up, counted
+        document = Document((planes + 1, *SIZE))
+        document.overwrite = overwrite
+        texts = "xx", "..xx", "....xx"
+        drafts = [
+            SamObject(0, 0, base={t(at): said(text, propagated=at > 0) for at in range(planes)})
+            for text in texts
+        ]
+        uids = [item.uid for item in document.add_objects(drafts)]
+        document.put_propagated({uids[0]: {t(planes): said("xxx")}}, gesture="run")
+        looked_up = counted = 0
+        wider = {uid: {t(planes): said(text + "xx")} for uid, text in zip(uids, texts, strict=True)}
+        document.put_propagated(wider, gesture="run")
+        spent = looked_up, counted
+        assert document.undo_text == "Propagate"
+        assert document.history.nbytes > 0
+        assert shown(document, planes) == "11112233"
+        document.undo()
+        assert shown(document, planes) == ""
+        return spent
+
+    for overwrite in (False, True):
+        assert cost(overwrite, 200) == cost(overwrite, 2)
+
+
+def test_a_plane_is_the_same_key_after_it_was_copied() -> None:
+    plane = Plane((3, None, None))
+    assert {plane: 1}[pickle.loads(pickle.dumps(plane))] == 1
+    assert {plane: 1}[copy.deepcopy(plane)] == 1
+    assert plane != Plane((None, 3, None))
+    assert repr(plane) == "Plane(index=(3, None, None))"
 
 
 def test_what_is_painted_stays_when_it_is_propagated_again() -> None:
@@ -328,6 +401,39 @@ def test_of_a_stack_in_time_parts_are_connected_through_its_depth() -> None:
     children = document.divide(item.uid, Plane((1, 0, None, None)), 0)
     assert [child.area for child in children] == [2 * 4 * 4, 2 * 4]
     assert document.objects[0].area == 2 * 12
+
+
+@pytest.mark.parametrize("seen", [(0, 0, 0), (0, 1, 0)], ids=["together", "one by one"])
+def test_a_propagation_ends_at_a_division_where_there_were_no_pixels_either(seen: tuple[int, ...]) -> None:
+    """The mother was last seen at three depths, the parts are first seen at one of them, then at all."""
+    shape = (5, 3, *SIZE)
+
+    def at(time: int, depth: int) -> Plane:
+        return Plane((time, depth, None, None))
+
+    base = {at(time, depth): said("xx.xx") for depth, time in enumerate(seen)}
+    base |= {at(2, 1): said("xx.xx")}
+    base |= {at(3, depth): said("xx.xx") for depth in range(3)}
+    document = Document(shape)
+    (item,) = document.add_objects([SamObject(0, 0, base=base)])
+    children = document.divide(item.uid, at(2, 1), 0)
+    mother = document.get(item.uid)
+    assert mother is not None
+    assert len(children) == 2
+    for depth in range(3):
+        series = Series.through(at(0, depth), shape, 0)
+        assert wanted_positions(mother, series, "forward", start=seen[depth]) == list(
+            range(seen[depth] + 1, 2)
+        )
+        assert annotated_masks(mother, series)[2].is_empty
+        for child in children:
+            first = 2 if depth == 1 else 3
+            last = max(seen)
+            assert wanted_positions(child, series, "backward", start=first) == list(range(last + 1, first))
+            assert annotated_masks(child, series)[last].is_empty
+    assert mother.area == 3 * row("xx.xx").area
+    document.undo()
+    assert document.get(item.uid) == item
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ FOLDER_VARIABLE = "NAPARI_SAM_ANNOTATIONS"
 """Environment variable with the folder that annotations are written to."""
 DELAY = 0.2
 """Seconds from a change until it is written; changes meanwhile are written with it."""
+REST = 10
+"""While a gesture goes on, nothing is written for so many times as long as the last time took."""
 
 
 def annotation_folder() -> Path:
@@ -128,6 +130,7 @@ class AutosaveFile:
         self._asked = self._done = 0
         self._ending = self._discarding = False
         self._dirty = unsaved and bool(snapshot.objects or snapshot.candidates)
+        self._rest_until = 0.0
         # What only the thread that writes touches.
         self._journal: Journal | None = None
         self._objects: dict[int, SamObject] = {}
@@ -200,7 +203,9 @@ class AutosaveFile:
             if values is not None:
                 self._values = values
             self._dirty = True
-        self._ask(DELAY)
+            rest = self._rest_until - time.monotonic()
+        # Each plane of a propagation changes objects that are written whole.
+        self._ask(DELAY if document.history.gesture is None else max(DELAY, rest))
 
     def _on_candidates(self, plane: Plane) -> None:
         # Megabytes: written when there is a new run, not with each change of an object.
@@ -240,7 +245,9 @@ class AutosaveFile:
             else:
                 self._found[plane] = one
         self._unwritten_found.update(found)
-        problem, more = "", False
+        problem, more, begin = "", False, time.monotonic()
+        # The first time takes long for other reasons, imports for example.
+        rest = 0 if self._journal is None else REST
         if values is not None and not (ending and discarding):
             try:
                 self._write(values)
@@ -251,7 +258,8 @@ class AutosaveFile:
             # Whatever it is, work goes on.
             except Exception as error:  # noqa: BLE001
                 problem = reason_of(error)
-                if not isinstance(error, (sqlite3.OperationalError, OSError)) and self._journal is not None:
+                damaged = isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.OperationalError)
+                if damaged and self._journal is not None:
                     # The file is not what it should be: it stays, and a new one is begun.
                     self._journal.close()
                     self._journal = None
@@ -264,6 +272,7 @@ class AutosaveFile:
         news = bool(problem) and not self._failed
         self._failed = bool(problem)
         with self._lock:
+            self._rest_until = time.monotonic() + rest * (time.monotonic() - begin)
             if not more:
                 self._done = number
                 self._lock.notify_all()
@@ -282,11 +291,23 @@ class AutosaveFile:
             if not (self._objects or self._found):
                 self._unwritten_found.clear()
                 return
-            stamp = f"{datetime.now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-            self._journal = Journal(self._folder / f"{short_digest(self._identity)}-{stamp}{SUFFIX}")
             self._unwritten, self._unwritten_found = set(self._objects), set(self._found)
+        # What cannot be written at all is to leave no file behind.
         rows = {uid: self._row(uid) for uid in self._unwritten}
-        self._journal.write(self._name, time.time(), to_json(values, self._identity), rows)
+        data = to_json(values, self._identity)
+        journal = self._journal
+        if journal is None:
+            stamp = f"{datetime.now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+            journal = Journal(self._folder / f"{short_digest(self._identity)}-{stamp}{SUFFIX}")
+        # Names of files need not be text.
+        name = self._name.encode("utf-8", "backslashreplace").decode()
+        try:
+            journal.write(name, time.time(), data, rows)
+        except BaseException:
+            if self._journal is None:
+                journal.remove()
+            raise
+        self._journal = journal
         self._unwritten.clear()
 
     def _write_found(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Any, NamedTuple
 
+from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import held_apart
 
 __all__ = ["CHANGE_BYTES", "Change", "History", "Step"]
@@ -25,11 +26,14 @@ class Change(NamedTuple):
         Which value.
     before, after : object
         None where there was or is none.
+    planes : collection of Plane, or None
+        Of an object: where it is different, if the rest need not be compared.
     """
 
     key: Hashable
     before: Any
     after: Any
+    planes: Collection[Plane] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -37,7 +41,7 @@ class Change(NamedTuple):
         # What is kept under other keys than uids is small, or some object's, too.
         if not isinstance(self.key, int):
             return CHANGE_BYTES
-        return CHANGE_BYTES + held_apart(self.before, self.after)
+        return CHANGE_BYTES + held_apart(self.before, self.after, self.planes)
 
 
 class Step:
@@ -75,6 +79,16 @@ class Step:
         A stroke of the brush changes two large objects hundreds of times.
         """
         self.nbytes += change.nbytes
+        self._keep(change)
+
+    def join(self, step: Step) -> None:
+        """Go on with what another step did: what that takes has been counted."""
+        self.nbytes += step.nbytes
+        self._is_settled = self._is_settled and step._is_settled
+        for change in step.changes:
+            self._keep(change)
+
+    def _keep(self, change: Change) -> None:
         if (earlier := self._changes.get(change.key)) is not None:
             change = Change(change.key, earlier.before, change.after)
             self._is_settled = False
@@ -117,6 +131,11 @@ class History:
         """Memory held, in bytes, at most."""
         self._settle()
         return self._nbytes + sum(step.nbytes for step in self._undone) + self._late.nbytes
+
+    @property
+    def gesture(self) -> Hashable:
+        """What the newest step is part of; None if it stands alone."""
+        return self._done[-1].gesture if self._done else None
 
     @property
     def undo_text(self) -> str:
@@ -192,8 +211,7 @@ class History:
         """Let the newest step go on with what another one did."""
         last = self._done[-1]
         self._nbytes -= last.nbytes
-        for change in step.changes:
-            last.add(change)
+        last.join(step)
         self._nbytes += last.nbytes
 
     def _settle(self) -> None:
@@ -204,7 +222,8 @@ class History:
             self._nbytes += step.nbytes
 
     def _make_room(self) -> None:
-        if self._nbytes > self._limit:
+        # The newest step stays whatever it needs: a long propagation is not counted again with every plane.
+        if len(self._done) > 1 and self._nbytes > self._limit:
             self._settle()
         while len(self._done) > 1 and self._nbytes > self._limit:
             self._nbytes -= self._done.popleft().nbytes

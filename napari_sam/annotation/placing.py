@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
 from napari_sam.annotation.classifying import Classifying
@@ -37,8 +37,11 @@ class Placing(Classifying):
         known = any(one.id == self.new_class for one in self.classes)
         return replace(item, class_id=self.new_class if known else 0)
 
-    def _change(self, item: SamObject, planes: Iterable[Plane]) -> None:
-        """Put an object whose answers on some planes are new (or gone), and give it its pixels."""
+    def _change(self, item: SamObject, planes: Collection[Plane], *, nothing_else: bool = False) -> None:
+        """Put an object whose answers on some planes are new (or gone), and give it its pixels.
+
+        If nothing else is new, the time is for these planes, however many others it has.
+        """
         before = self._state.objects.get(item.uid)
         touched: set[Plane] = set()
         for plane in planes:
@@ -48,13 +51,14 @@ class Placing(Classifying):
             for one in (None if before is None else mask_on(before, plane), mask_on(item, plane)):
                 if one is not None:
                     touched.update(sections(plane, one, self.shape))
+        different = {*planes, *touched} if nothing_else else None
         for one_item in fitted(self._state, item, touched, overwrite=self.overwrite):
-            self._store(one_item)
+            self._store(one_item, different)
 
-    def _store(self, item: SamObject) -> None:
+    def _store(self, item: SamObject, different: Collection[Plane] | None = None) -> None:
         """Put an object, or take it away if nothing is left of it; one that was opened again stays."""
         gone = item.is_empty and item.uid != getattr(self.opened, "uid", None)
-        self._put(item.uid, None if gone else item)
+        self._put(item.uid, None if gone else item, different)
 
     def _start(self) -> None:
         """Go on to a new object."""

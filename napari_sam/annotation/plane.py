@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Plane"]
 
@@ -33,10 +33,16 @@ class Plane:
     """
 
     index: tuple[int | None, ...]
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if sum(i is None for i in self.index) != 2:
             raise ValueError(f"A plane is spanned by exactly two axes (None), not {self.index}.")
+        # Planes are looked up all the time. The hash of None is not the same in every process.
+        object.__setattr__(self, "_hash", hash(tuple(-1 if i is None else i for i in self.index)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def ndim(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -213,12 +213,15 @@ class SamObject:
         )
 
 
-def held_apart(one: SamObject | None, other: SamObject | None) -> int:
+def held_apart(
+    one: SamObject | None, other: SamObject | None, planes: Collection[Plane] | None = None
+) -> int:
     """Bytes of the masks and logits that one of two objects holds and the other does not, at most.
 
-    The time is for what differs: an object on hundreds of planes often changes on one.
+    The time is for what differs: an object on hundreds of planes often changes on one. If it is known that
+    the two differ on some planes only, these are all that is looked at.
     """
-    records = [[] if item is None else _records(item) for item in (one, other)]
+    records = [[] if item is None else _records(item, planes) for item in (one, other)]
     shared = set(map(id, records[0])).intersection(map(id, records[1]))
     held, theirs = (
         {id(p): p.nbytes for record in each if id(record) not in shared for p in _large(record)}
@@ -230,10 +233,19 @@ def held_apart(one: SamObject | None, other: SamObject | None) -> int:
     return sum(held.values())
 
 
-def _records(item: SamObject) -> list[Any]:
-    """All that an object is made of."""
-    values = (item.masks, item.hand, item.taken, item.prompts, item.base, item.answers)
-    return [record for mapping in values for record in mapping.values()]
+def _records(item: SamObject, planes: Collection[Plane] | None) -> list[Any]:
+    """All that an object is made of, or what there is of it on some planes."""
+    values: tuple[Mapping[Plane, Any], ...] = (
+        item.masks,
+        item.hand,
+        item.taken,
+        item.prompts,
+        item.base,
+        item.answers,
+    )
+    if planes is None:
+        return [record for mapping in values for record in mapping.values()]
+    return [mapping[plane] for mapping in values for plane in planes if plane in mapping]
 
 
 def _large(record: Any) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -134,12 +134,21 @@ class State:
         uid = self._by_id.get(number)
         return None if uid is None else self.objects[uid]
 
-    def put(self, key: Hashable, value: Any) -> Change:
-        """Set a value, None to take it away; returns what that changed."""
-        return Change(key, self.set(key, value), value)
+    def put(self, key: Hashable, value: Any, planes: Collection[Plane] | None = None) -> Change:
+        """Set a value, None to take it away; returns what that changed.
 
-    def set(self, key: Hashable, value: Any) -> Any:
-        """Set a value, None to take it away; returns what it was."""
+        Parameters
+        ----------
+        key : hashable
+        value : object
+        planes : collection of Plane, optional
+            Of an object that is there and stays: it is different on these at most, and nowhere else.
+        """
+        before = self.set(key, value, planes)
+        return Change(key, before, value, None if before is None or value is None else planes)
+
+    def set(self, key: Hashable, value: Any, planes: Collection[Plane] | None = None) -> Any:
+        """Set a value, None to take it away; returns what it was. The parameters are those of `put`."""
         if isinstance(key, Key):
             before, self.values[key] = self.values[key], value
             self.changes.keys.add(key)
@@ -151,21 +160,29 @@ class State:
         if value is not None:
             self.objects[key] = value
             self._by_id[value.id] = key
-        self._move(key, before, value)
+        self._move(key, before, value, planes)
         self.changes.before.setdefault(key, before)
         return before
 
-    def _move(self, uid: int, before: SamObject | None, after: SamObject | None) -> None:
+    def _move(
+        self,
+        uid: int,
+        before: SamObject | None,
+        after: SamObject | None,
+        planes: Collection[Plane] | None,
+    ) -> None:
         old: Mapping[Plane, Any] = before.masks if before is not None else {}
         new: Mapping[Plane, Any] = after.masks if after is not None else {}
         same_class = before is None or after is None or before.class_id == after.class_id
         if old is new and same_class:
             return
-        for plane in old.keys() | new.keys():
+        if planes is None or before is None or after is None:
+            planes = old.keys() | new.keys()
+        for plane in planes:
             a, b = old.get(plane), new.get(plane)
             if a is not b:
                 self.territory.set(uid, plane, b)
-            elif same_class:
+            elif same_class or a is None:
                 continue
             held = [mask for mask in (a, b) if mask is not None]
             self.changes.regions[plane].append(held[0].slices if len(held) == 1 else box_around(*held))

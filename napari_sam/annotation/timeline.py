@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -292,9 +292,9 @@ class Timeline:
             self._history.record(step)
             self._tell()
 
-    def _put(self, key: Hashable, value: Any) -> None:
+    def _put(self, key: Hashable, value: Any, planes: Collection[Plane] | None = None) -> None:
         assert self._step is not None
-        self._step.add(self._state.put(key, value))
+        self._step.add(self._state.put(key, value, planes))
 
     def _replay(self, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -76,11 +76,13 @@ class Tracking(Placing):
                 for uid, (_, new) in wanted.items():
                     item = self._state.objects[uid]
                     old = new.keys() & item.base.keys()
-                    self._change(_with_base(item, dict.fromkeys(old)), old)
-            for uid, (before, new) in wanted.items():
+                    self._change(_with_base(item, dict.fromkeys(old)), old, nothing_else=True)
+            # Who takes pixels from others has them in the end: the first comes last.
+            order = reversed(wanted.items()) if self.overwrite else wanted.items()
+            for uid, (before, new) in order:
                 # It may have had nothing else.
                 item = self._state.objects.get(uid) or replace(before, masks={}, taken={})
-                self._change(_with_base(item, new), new)
+                self._change(_with_base(item, new), new, nothing_else=True)
 
     def divide(self, uid: int, plane: Plane, axis: int | None = None) -> list[SamObject]:
         """End an object where it has divided: each of its parts there goes on as an object, its child.
@@ -131,7 +133,8 @@ class Tracking(Placing):
         with self.step(f"Divide object {item.id}"):
             ended = _ended(item, before, axis, begin)
             first = {p: m for p, m in after.items() if _along(p, axis) == begin}
-            self._put(uid, replace(ended, hand={**ended.hand, **_erased(first)}))
+            gone = _erased({**before, **first}, axis, begin)
+            self._put(uid, replace(ended, hand={**ended.hand, **gone}))
             self._raise_next_id(item.id)
             painted = {p: edit.added for p, edit in item.hand.items()}
             end = max(_along(p, axis) for p in before)
@@ -142,7 +145,7 @@ class Tracking(Placing):
             for number, masks in enumerate(parts, self._free_id):
                 child = replace(item, uid=self._new_uid(), id=number, accepted=True, parent=uid)
                 child = from_masks(child, masks, painted, known)
-                child = replace(child, hand={**child.hand, **_erased(last)})
+                child = replace(child, hand={**child.hand, **_erased({**masks, **last}, axis, end)})
                 self._put(child.uid, child)
                 children.append(child)
             self._raise_next_id(children[-1].id)
@@ -218,8 +221,14 @@ def _propagated(answer: Answer | None) -> Answer | None:
 
 
 def _with_base(item: SamObject, new: Mapping[Plane, Answer | None]) -> SamObject:
-    base = {**item.base, **new}
-    return replace(item, base={p: answer for p, answer in base.items() if answer is not None})
+    # The other planes, hundreds of them, are copied without being looked at.
+    base = dict(item.base)
+    for plane, answer in new.items():
+        if answer is None:
+            base.pop(plane, None)
+        else:
+            base[plane] = answer
+    return replace(item, base=base)
 
 
 def _along(plane: Plane, axis: int) -> int:
@@ -228,9 +237,16 @@ def _along(plane: Plane, axis: int) -> int:
     return at
 
 
-def _erased(masks: Mapping[Plane, Mask]) -> dict[Plane, HandEdit]:
-    """What a hand did that erased these pixels."""
-    return {p: HandEdit(Mask.empty(mask.shape), mask) for p, mask in masks.items()}
+def _erased(masks: Mapping[Plane, Mask], axis: int, at: int) -> dict[Plane, HandEdit]:
+    """What a hand did that erased an object at a position along an axis, on all planes that lead there.
+
+    Where it has no pixels at that position, those of the nearest one stand for them: a propagation from there
+    is to end, too.
+    """
+    nearest: dict[Plane, Mask] = {}
+    for plane in sorted(masks, key=lambda p: abs(_along(p, axis) - at), reverse=True):
+        nearest[Plane((*plane.index[:axis], at, *plane.index[axis + 1 :]))] = masks[plane]
+    return {p: HandEdit(Mask.empty(mask.shape), mask) for p, mask in nearest.items()}
 
 
 def _ended(item: SamObject, masks: Mapping[Plane, Mask], axis: int, end: int) -> SamObject:
