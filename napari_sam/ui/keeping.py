@@ -122,7 +122,7 @@ class Keeping(Controlling):
         result.unsaved = instead_of is not None
         self._enter(image, result)
         if snapshot.objects and self.session is not None:
-            self.session.ensure_labels()
+            self.session.show_objects()
 
     # What is not saved
 
