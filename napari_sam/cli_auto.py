@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OnTop", "PointsFrom", "auto"]
 
+
 class OnTop(StrEnum):
     """Who gets pixels that several masks have."""
 
