@@ -495,7 +495,9 @@ def test_a_gesture_is_written_less_often_the_longer_that_takes(autosave: Autosav
 
     def slowly(statement: str) -> None:
         if statement == "COMMIT":
-            time.sleep(0.5)
+            begin = time.thread_time()
+            while time.thread_time() < begin + 0.5:
+                pass
             seen.append(statement)
 
     handle._journal._connection.set_trace_callback(slowly)

@@ -34,7 +34,7 @@ FOLDER_VARIABLE = "NAPARI_SAM_ANNOTATIONS"
 DELAY = 0.2
 """Seconds from a change until it is written; changes meanwhile are written with it."""
 REST = 10
-"""While a gesture goes on, nothing is written for so many times as long as the last time took."""
+"""While a gesture goes on, nothing is written for so many times what the last time took of a processor."""
 
 
 def annotation_folder() -> Path:
@@ -245,7 +245,7 @@ class AutosaveFile:
             else:
                 self._found[plane] = one
         self._unwritten_found.update(found)
-        problem, more, begin = "", False, time.monotonic()
+        problem, more, begin = "", False, time.thread_time()
         # The first time takes long for other reasons, imports for example.
         rest = 0 if self._journal is None else REST
         if values is not None and not (ending and discarding):
@@ -272,7 +272,7 @@ class AutosaveFile:
         news = bool(problem) and not self._failed
         self._failed = bool(problem)
         with self._lock:
-            self._rest_until = time.monotonic() + rest * (time.monotonic() - begin)
+            self._rest_until = time.monotonic() + rest * (time.thread_time() - begin)
             if not more:
                 self._done = number
                 self._lock.notify_all()
