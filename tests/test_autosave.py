@@ -509,7 +509,7 @@ def test_a_gesture_is_written_less_often_the_longer_that_takes(autosave: Autosav
     put(column=0)
     assert handle.flush()
     put(column=1)
-    time.sleep(5 * DELAY)
+    time.sleep(3 * DELAY)
     assert len(seen) == 1
     # Who does something else meanwhile does not wait, nor does who asks.
     document.delete([item.uid])

@@ -35,6 +35,8 @@ DELAY = 0.2
 """Seconds from a change until it is written; changes meanwhile are written with it."""
 REST = 10
 """While a gesture goes on, nothing is written for so many times what the last time took of a processor."""
+LONGEST_REST = 1.0
+"""But not for longer, in seconds: a crash is not to cost more."""
 
 
 def annotation_folder() -> Path:
@@ -272,7 +274,7 @@ class AutosaveFile:
         news = bool(problem) and not self._failed
         self._failed = bool(problem)
         with self._lock:
-            self._rest_until = time.monotonic() + rest * (time.thread_time() - begin)
+            self._rest_until = time.monotonic() + min(rest * (time.thread_time() - begin), LONGEST_REST)
             if not more:
                 self._done = number
                 self._lock.notify_all()
