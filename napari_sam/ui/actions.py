@@ -169,22 +169,20 @@ class Keys:
 
     def undo(self, document: Document) -> None:
         """Take back the newest step of a document, whichever image its widget shows meanwhile."""
-        controller = self._working_on(document)
-        if controller is None:
-            document.undo()
-        else:
-            controller.undo(document)
+        self._move(document, back=True)
 
     def redo(self, document: Document) -> None:
         """Do again what was undone last in a document."""
-        controller = self._working_on(document)
-        if controller is None:
-            document.redo()
-        else:
-            controller.redo(document)
+        self._move(document, back=False)
 
-    def _working_on(self, document: Document) -> Controller | None:
-        return next((c for c in self._controllers if c.works_on(document)), None)
+    def _move(self, document: Document, *, back: bool) -> None:
+        working = next((one for one in self._controllers if one.works_on(document)), None)
+        if working is not None:
+            working.move_in_history(document, back=back)
+        elif back:
+            document.undo()
+        else:
+            document.redo()
 
     def text(self, name: str) -> str:
         """The keys of an action, in words; empty if there are none."""

@@ -66,33 +66,29 @@ class Deciding(Controlling):
                 self._work.forget(document, document.current.uid)
                 document.reject()
 
-    def undo(self, document: Document | None = None) -> None:
-        """Take back the newest step; objects that are being carried on stop where they are.
+    def undo(self) -> None:
+        """Take back the newest step; objects that are being carried on stop where they are."""
+        self.move_in_history(None, back=True)
+
+    def redo(self) -> None:
+        """Do again what was undone last."""
+        self.move_in_history(None, back=False)
+
+    def move_in_history(self, document: Document | None, *, back: bool) -> None:
+        """Undo, or do again what was undone.
 
         Parameters
         ----------
-        document : Document, optional
-            Of another image that was worked on here; if not given, that of the image which is chosen.
+        document : Document or None
+            Of another image that was worked on here; None is that of the image which is chosen.
+        back : bool
+            Whether to undo.
         """
         self._stop_for_history(document)
         with self._command() as current:
             document = current if document is None else document
-            if document is not None and not document.undo():
-                self._tell("There is nothing to undo.")
-
-    def redo(self, document: Document | None = None) -> None:
-        """Do again what was undone last.
-
-        Parameters
-        ----------
-        document : Document, optional
-            As in `undo`.
-        """
-        self._stop_for_history(document)
-        with self._command() as current:
-            document = current if document is None else document
-            if document is not None and not document.redo():
-                self._tell("There is nothing to redo.")
+            if document is not None and not (document.undo() if back else document.redo()):
+                self._tell(f"There is nothing to {'undo' if back else 'redo'}.")
 
     def choose(self, index: int) -> None:
         """Take another candidate for the current object on the displayed plane."""
