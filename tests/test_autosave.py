@@ -19,7 +19,7 @@ import pytest
 from random_document import PLANES, SHAPE, Commands, random_document
 
 from napari_sam.annotation import Answer, Document, SamObject, Snapshot
-from napari_sam.annotation.autosave import DELAY, FOLDER_VARIABLE, Autosave
+from napari_sam.annotation.autosave import DELAY, FOLDER_VARIABLE, Autosave, AutosaveFile
 from napari_sam.annotation.image_identity import ImageIdentity
 from napari_sam.annotation.recovery import DISCARDED, KEPT
 from napari_sam.errors import AnnotationError
@@ -50,6 +50,16 @@ def add(document: Document, count: int = 1) -> None:
         row, column = divmod(number, SHAPE[2])
         mask = Mask((row % SHAPE[1], column), bits, SHAPE[1:])
         document.add_objects([SamObject(0, 0, base={PLANES[0]: Answer(((mask, 0.5),))})])
+
+
+def attached(autosave: Autosave, begun: bool) -> tuple[Document, AutosaveFile]:
+    """A document that is kept, with an object in its file if that was begun."""
+    document = Document(SHAPE)
+    handle = autosave.attach(document, IDENTITY, "cells.tif")
+    if begun:
+        add(document)
+        assert handle.flush()
+    return document, handle
 
 
 def left_behind(autosave: Autosave, snapshot: Snapshot, identity: ImageIdentity = IDENTITY) -> Path:
@@ -387,11 +397,7 @@ def test_a_folder_that_cannot_be_made_is_told_once_and_tried_again(
 def test_a_full_disk_is_told_once_and_tried_again(
     autosave: Autosave, said: list[str], begun: bool, tmp_path: Path
 ) -> None:
-    document = Document(SHAPE)
-    handle = autosave.attach(document, IDENTITY, "cells.tif")
-    if begun:
-        add(document)
-        assert handle.flush()
+    document, handle = attached(autosave, begun)
     commands = Commands(document, 5)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (24_000, hard))
@@ -462,11 +468,7 @@ def test_a_name_that_is_no_text_is_kept_all_the_same(
 def test_what_cannot_be_written_leaves_no_files_behind(
     autosave: Autosave, said: list[str], tmp_path: Path, begun: bool
 ) -> None:
-    document = Document(SHAPE)
-    handle = autosave.attach(document, IDENTITY, "cells.tif")
-    if begun:
-        add(document)
-        assert handle.flush()
+    document, handle = attached(autosave, begun)
     bits = Mask((0, 3), np.ones((1, 1), dtype=bool), SHAPE[1:])
     wrong: Any = object()
     for _ in range(3):

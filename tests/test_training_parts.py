@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import torch
 from skimage.io import imsave
+from torch.nn import functional as F
 
 from napari_sam.errors import ImageError
 from napari_sam.models.checkpoint import load_into
@@ -21,7 +22,8 @@ from napari_sam.training.data import unit
 from napari_sam.training.lora import add_low_rank, merged_state
 from napari_sam.training.losses import iou, sam_losses, sam_prompt_loss
 from napari_sam.training.muon import Muon, optimizers
-from napari_sam.training.prompts import rough_masks
+from napari_sam.training.prompts import SimulatedPrompts
+from napari_sam.training.rough import begin_with_masks, half_planes, rough_masks
 from napari_sam.training.sources import Shelf, from_index, hold_out, pair
 
 
@@ -245,3 +247,50 @@ def test_rough_masks_are_about_right() -> None:
     dot = torch.zeros(1, 64, 64)
     dot[0, 30:32, 30:32] = 1
     assert (rough_masks(dot, torch.Generator().manual_seed(0)) > 0).any()
+
+
+def some_discs(radius: int, count: int) -> torch.Tensor:
+    rows, columns = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    return ((rows - 70) ** 2 + (columns - 50) ** 2 <= radius**2).expand(count, -1, -1)
+
+
+def test_half_planes_pass_near_the_centre_in_all_directions() -> None:
+    disc = some_discs(30, 200)
+    halves = half_planes(disc, torch.Generator().manual_seed(0))
+    share = (disc & halves).flatten(1).sum(1) / disc.flatten(1).sum(1)
+    # A line at half of the radius leaves 0.196 of a disc (of its segment) on one side.
+    assert 0.17 < share.min() < 0.3
+    assert 0.7 < share.max() < 0.83
+    assert 0.4 < share.mean() < 0.6
+    # Each pixel of the rim is as often in as out.
+    rim = disc[0] & ~some_discs(27, 1)[0]
+    often = halves.float().mean(0)[rim]
+    assert 0.3 < often.min() < often.max() < 0.7
+
+
+def test_a_wrong_mask_begins_with_a_click_that_mends_it() -> None:
+    count = 400
+    truth = some_discs(25, count)
+    first = SimulatedPrompts(
+        torch.full((count, 1, 2), 50.5), torch.ones(count, 1, dtype=torch.long), torch.full((count, 4), 9.0)
+    )
+    wanted, prompts, logits = begin_with_masks(truth, 2, first, torch.Generator().manual_seed(0))
+    assert logits.shape == (count, 1, 64, 64)
+    assert not (wanted & ~truth).any()
+    cut = (wanted != truth).flatten(1).any(1)
+    assert 0.1 < cut.float().mean() < 0.2
+    clicked = prompts.boxes.isnan().all(1)
+    # A half of the masks is wrong, and of the others four in ten are clicked, too.
+    assert 0.6 < clicked.float().mean() < 0.8
+    assert clicked[cut].all()
+    assert (prompts.boxes[~clicked] == 9).all()
+    assert (prompts.points[~clicked] == 50.5).all()
+    given = F.interpolate(logits, scale_factor=2.0, mode="bilinear")[:, 0] > 0
+    x, y = prompts.points[:, 0].long().unbind(1)
+    which = torch.arange(count)
+    inside, there = wanted[which, y, x], given[which, y, x]
+    assert ((inside == (prompts.labels[:, 0] == 1)) & (inside != there))[clicked].all()
+    # Most of what is too much is taken away by a negative click, and the reverse.
+    missing = (wanted & ~given).flatten(1).sum(1) > 3 * (given & ~wanted).flatten(1).sum(1)
+    assert (prompts.labels[clicked & missing] == 1).float().mean() > 0.8
+    assert (prompts.labels[clicked & cut] == 0).float().mean() > 0.8
