@@ -131,6 +131,31 @@ def test_a_model_may_want_candidates_for_several_points() -> None:
     assert (boxed.index, len(boxed.prediction.masks)) == (0, 1)
 
 
+def test_the_candidate_that_agrees_with_the_clicks_is_taken() -> None:
+    class Choosy(Disks):
+        candidates_for_points = True
+
+    choosy, plain = Choosy(), Disks()
+    embedding = encode(choosy, np.zeros((40, 60, 3), np.uint8))
+    far = [[23, 20], [20, 20]]
+    # Of the disks around the second point only the largest holds the first; its predicted IoU is the second.
+    for prompts in (
+        Prompts.create((40, 60), far),
+        Prompts.create((40, 60), far, box=[10, 10, 30, 30]),
+        Prompts.create((40, 60), [[20, 20]], scribbles=[(far, 1)], box=[10, 10, 30, 30]),
+    ):
+        found = segment(choosy, embedding, prompts)
+        assert (found.index, found.score, len(found.prediction.masks)) == (2, 0.5, 3)
+        assert found.mask.bbox_xywh == (17, 17, 7, 7)
+        assert len(segment(plain, embedding, prompts).prediction.masks) == 1
+    # The smallest leaves this point out.
+    near = Prompts.create((40, 60), [[22, 20], [20, 20]], [0, 1], box=[10, 10, 30, 30])
+    assert segment(choosy, embedding, near).index == 1
+    # All contradict this one: the single mask is as good, in whatever company.
+    hopeless = Prompts.create((40, 60), [[50, 20], [20, 20]], box=[10, 10, 30, 30])
+    assert [found.index for found in segment_all(choosy, embedding, [hopeless, near, hopeless])] == [0, 1, 0]
+
+
 def test_a_single_point_takes_the_best_of_three() -> None:
     model = Disks()
     embedding = encode(model, np.zeros((40, 60, 3), np.uint8))

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
+from napari_sam.inference.agreement import most_agreeable
 from napari_sam.inference.drawn import plain
 from napari_sam.inference.fallback import in_chunks, on_device_of, on_some_device
 from napari_sam.inference.mask import Mask
@@ -286,9 +287,11 @@ def segment(model: PromptableModel, embedding: Embedding, prompts: Prompts) -> S
 def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[Prompts]) -> list[Segment]:
     """The masks of objects, by the rule that plugin, Python and command line share.
 
-    A single point is ambiguous, so three candidates are decoded and the one with the highest predicted IoU is
-    taken; any other prompt decodes one (Kirillov et al. 2023, section 3, "Resolving ambiguity"), unless the
-    model is better with candidates for points alone, however many.
+    A single point is ambiguous, so three candidates are decoded (Kirillov et al. 2023, section 3, "Resolving
+    ambiguity"); any other prompt decodes one, unless the model is better with candidates for points alone,
+    however many. Such a model is asked for candidates, too, where its one mask contradicts a click. Of
+    candidates, the one that contradicts the fewest clicks is taken, and of these the one with the highest
+    predicted IoU.
 
     Parameters
     ----------
@@ -309,12 +312,22 @@ def segment_all(model: PromptableModel, embedding: Embedding, prompts: Sequence[
         If the device fails or runs out of memory, and the CPU, too.
     """
     segments: dict[int, Segment] = {}
-    for ambiguous in (True, False):
-        chosen = [i for i, prompt in enumerate(prompts) if _wants_candidates(model, prompt) == ambiguous]
-        predictions = decode(model, embedding, [prompts[i] for i in chosen], multimask=ambiguous)
-        for index, prediction in zip(chosen, predictions, strict=True):
-            best = int(np.argmax(prediction.scores))
-            segments[index] = Segment(prediction.mask(best), float(prediction.scores[best]), prediction, best)
+    contradicted: dict[int, int] = {}
+
+    def choose(indices: list[int], multimask: bool) -> None:
+        predictions = decode(model, embedding, [prompts[i] for i in indices], multimask=multimask)
+        for index, prediction in zip(indices, predictions, strict=True):
+            best, count = most_agreeable(prediction, prompts[index])
+            if count < contradicted.get(index, count + 1):
+                score = float(prediction.scores[best])
+                segments[index] = Segment(prediction.mask(best), score, prediction, best)
+                contradicted[index] = count
+
+    ambiguous = [_wants_candidates(model, prompt) for prompt in prompts]
+    choose([i for i, several in enumerate(ambiguous) if several], True)
+    choose([i for i, several in enumerate(ambiguous) if not several], False)
+    if model.candidates_for_points:
+        choose([i for i, several in enumerate(ambiguous) if not several and contradicted[i]], True)
     return [segments[index] for index in range(len(prompts))]
 
 

@@ -17,19 +17,12 @@ __all__ = [
     "correct",
     "drop_some",
     "first_prompts",
-    "rough_masks",
     "sample_points",
     "tight_boxes",
 ]
 
 _DEPTH = 5
 """Side, in blocks of 2 x 2 pixels, of the neighbourhood that tells how deep in a region a pixel lies."""
-_ROUGHNESS = 0.12
-"""Standard deviation of the shift, as a share of an object's radius, of its stretching, and of its turn."""
-_RAMP = 5
-"""Cells over which the logits of a rough mask rise."""
-_SURE = 10.0
-"""The logit of what is inside it."""
 
 
 @dataclass(slots=True)
@@ -146,36 +139,3 @@ def drop_some(
         prompts.labels.masked_fill(dropped[:, None], -1),
         prompts.boxes.masked_fill(dropped[:, None], torch.nan),
     )
-
-
-def rough_masks(target: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Logits of masks that are about right: moved, stretched and turned a little.
-
-    Parameters
-    ----------
-    target : Tensor, shape (B, h, w), between 0 and 1
-    generator : torch.Generator, optional
-        On the device of the target.
-
-    Returns
-    -------
-    Tensor, shape (B, 1, h, w)
-        They rise across the outline, as those of a model do.
-    """
-    count, height, width = target.shape
-    axes = [torch.linspace(-1, 1, side, device=target.device) for side in (height, width)]
-    total = target.sum((1, 2)).clamp(min=1e-6)
-    centre = torch.stack(
-        [(target.sum(1) * axes[1]).sum(1) / total, (target.sum(2) * axes[0]).sum(1) / total], dim=-1
-    )
-    radius = (total / torch.pi).sqrt() * 2 / torch.tensor(max(height, width), device=target.device)
-    noise = _ROUGHNESS * torch.randn(count, 5, generator=generator, device=target.device).clamp(-2, 2)
-    turn = torch.stack([noise[:, 2].cos(), -noise[:, 2].sin(), noise[:, 2].sin(), noise[:, 2].cos()], dim=-1)
-    matrix = turn.view(-1, 2, 2) * noise[:, 3:, None].exp()
-    # Where each cell of the rough mask is taken from: about the object's own centre.
-    shift = centre + noise[:, :2] * radius[:, None] - (matrix @ centre[..., None])[..., 0]
-    matrix = torch.cat([matrix, shift[..., None]], dim=-1)
-    grid = F.affine_grid(matrix, [count, 1, height, width], align_corners=True)
-    moved = F.grid_sample(target[:, None], grid, align_corners=True)
-    # Blurred alone, the smallest objects would be gone.
-    return (moved + F.avg_pool2d(moved, _RAMP, stride=1, padding=_RAMP // 2) - 1) * _SURE

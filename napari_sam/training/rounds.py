@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_sam.training.losses import iou
-from napari_sam.training.prompts import SimulatedPrompts, correct, drop_some, first_prompts, rough_masks
+from napari_sam.training.prompts import SimulatedPrompts, correct, drop_some, first_prompts
+from napari_sam.training.rough import begin_with_masks
 
 __all__ = ["Criterion", "Decode", "follow_prompts"]
 
@@ -22,8 +23,8 @@ Criterion = Callable[[Tensor, Tensor, Tensor, SimulatedPrompts], Tensor]
 _ROUNDS = (1, 2, 3, 5)
 _ROUND_SHARES = (0.35, 0.3, 0.2, 0.15)
 """How many rounds of prompts an object gets, and how often."""
-_ROUGH_SHARE = 0.15
-"""How often objects begin with a rough mask: that of another program, or of the plane before."""
+_MASK_SHARE = 0.3
+"""How often objects begin with masks: of another program, or of the plane before."""
 _MASK_ONLY_SHARE = 0.1
 """How many objects lose all prompts but the mask, in rounds that have one."""
 
@@ -41,7 +42,7 @@ def follow_prompts(
     """Prompt objects, and correct some times (Kirillov et al. 2023, appendix A, "Training algorithm").
 
     Only the first and the last round count in the loss: gradients through all would cost too much. Whether
-    logits are fed back is drawn for all objects together, and so is whether they begin with rough masks.
+    logits are fed back is drawn for all objects together, and so is whether they begin with masks.
 
     Parameters
     ----------
@@ -61,15 +62,15 @@ def follow_prompts(
         The mean IoU after each round.
     """
     device = truth.device
-    target = F.avg_pool2d(truth[:, None].float(), stride)[:, 0]
     shares = torch.tensor(_ROUND_SHARES, device=device)
     rounds = _ROUNDS[int(torch.multinomial(shares, 1, generator=generator))]
     feed_back = bool(torch.rand((), generator=generator, device=device) < 0.5)
     learning = torch.is_grad_enabled()
     prompts = first_prompts(truth, generator, jitter=jitter, most=most)
     logits: Tensor | None = None
-    if bool(torch.rand((), generator=generator, device=device) < _ROUGH_SHARE):
-        logits = rough_masks(target, generator)
+    if bool(torch.rand((), generator=generator, device=device) < _MASK_SHARE):
+        truth, prompts, logits = begin_with_masks(truth, stride, prompts, generator)
+    target = F.avg_pool2d(truth[:, None].float(), stride)[:, 0]
     loss = torch.zeros((), device=device)
     quality: list[float] = []
     for index in range(rounds):
