@@ -280,17 +280,22 @@ def test_a_wrong_mask_begins_with_a_click_that_mends_it() -> None:
     cut = (wanted != truth).flatten(1).any(1)
     assert 0.1 < cut.float().mean() < 0.2
     clicked = prompts.boxes.isnan().all(1)
+    assert torch.equal(clicked, prompts.labels[:, 1] != -1)
     # A half of the masks is wrong, and of the others four in ten are clicked, too.
     assert 0.6 < clicked.float().mean() < 0.8
     assert clicked[cut].all()
     assert (prompts.boxes[~clicked] == 9).all()
-    assert (prompts.points[~clicked] == 50.5).all()
+    # The first point stays unless it is in what is cut away.
+    assert (prompts.points[:, 0] == 50.5).all()
+    assert torch.equal(prompts.labels[:, 0] == 1, wanted[:, 50, 50] | ~clicked)
+    assert not wanted[:, 50, 50].all()
     given = F.interpolate(logits, scale_factor=2.0, mode="bilinear")[:, 0] > 0
-    x, y = prompts.points[:, 0].long().unbind(1)
+    x, y = prompts.points[:, 1].long().unbind(1)
+    label = prompts.labels[:, 1]
     which = torch.arange(count)
     inside, there = wanted[which, y, x], given[which, y, x]
-    assert ((inside == (prompts.labels[:, 0] == 1)) & (inside != there))[clicked].all()
+    assert ((inside == (label == 1)) & (inside != there))[clicked].all()
     # Most of what is too much is taken away by a negative click, and the reverse.
     missing = (wanted & ~given).flatten(1).sum(1) > 3 * (given & ~wanted).flatten(1).sum(1)
-    assert (prompts.labels[clicked & missing] == 1).float().mean() > 0.8
-    assert (prompts.labels[clicked & cut] == 0).float().mean() > 0.8
+    assert (label[clicked & missing] == 1).float().mean() > 0.8
+    assert (label[clicked & cut] == 0).float().mean() > 0.8

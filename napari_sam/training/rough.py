@@ -20,7 +20,7 @@ _SURE = 10.0
 _KINDS = {"very rough": 0.2, "half missing": 0.15, "to be cut": 0.15}
 """How many objects begin with a mask that only a click can mend; the others' masks are about right."""
 _CLICKED = 0.4
-"""How many of those others get a corrective click, too, in place of their first prompts."""
+"""How many of those others get a corrective click, too."""
 _HALF = 0.2, 0.85
 """Least and greatest share of an object that counts as half of it."""
 
@@ -31,7 +31,7 @@ def begin_with_masks(
     """Masks to begin with, and what a user says to them.
 
     A mask that is about right is to be fitted to the image. One that is wrong comes with a click where it
-    is, and nothing else. Some users want less than the whole object: the click cuts it.
+    is, and no box. Some users want less than the whole object: the click cuts it.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def begin_with_masks(
     stride : int
         Pixels per cell of the logits, along each side.
     prompts : SimulatedPrompts
-        With one point each.
+        With one point inside each, or that point as padding.
     generator : torch.Generator, optional
         On the device of ``truth``.
 
@@ -48,6 +48,7 @@ def begin_with_masks(
     truth : Tensor, shape (B, H, W), bool
         What is wanted now.
     prompts : SimulatedPrompts
+        With the first point and the click, or padding in place of either.
     logits : Tensor, shape (B, 1, h, w)
     """
     kind = torch.rand(len(truth), generator=generator, device=truth.device)
@@ -66,12 +67,15 @@ def begin_with_masks(
     wanted = torch.where(cut[:, None, None], half, truth)
     fine = F.interpolate(logits, scale_factor=float(stride), mode="bilinear")[:, 0] > 0
     answer = correct(prompts, fine, wanted, generator)
+    x, y = answer.points[:, 0].long().unbind(-1)
+    inside = wanted[torch.arange(len(wanted), device=wanted.device), y, x]
+    dropped = torch.stack([clicked & ~inside, ~clicked], dim=1)
     return (
         wanted,
         SimulatedPrompts(
-            torch.where(clicked[:, None, None], answer.points[:, -1:], prompts.points),
-            torch.where(clicked[:, None], answer.labels[:, -1:], prompts.labels),
-            prompts.boxes.masked_fill(clicked[:, None], torch.nan),
+            answer.points,
+            answer.labels.masked_fill(dropped, -1),
+            answer.boxes.masked_fill(clicked[:, None], torch.nan),
         ),
         logits,
     )
