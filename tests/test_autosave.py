@@ -350,6 +350,49 @@ def test_a_file_without_anything_is_not_offered(autosave: Autosave, tmp_path: Pa
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [DISCARDED]
 
 
+def half_written(path: Path, statements: tuple[str, ...]) -> Path:
+    """A copy of a file while a transaction is in the file itself, and what it was is beside it."""
+    copy = path.with_name("half.sqlite")
+    connection = sqlite3.connect(path, isolation_level=None)
+    # What does not fit into memory is written before the end.
+    for statement in (
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA cache_size = 1",
+        "BEGIN IMMEDIATE",
+        *statements,
+    ):
+        connection.execute(statement)
+    for ending in ("", "-journal"):
+        shutil.copy(f"{path}{ending}", f"{copy}{ending}")
+    connection.execute("ROLLBACK")
+    connection.close()
+    path.unlink()
+    return copy
+
+
+def test_a_file_whose_program_was_ended_while_it_was_made_is_not_offered(
+    autosave: Autosave, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    path = half_written(
+        folder / "a.sqlite", ("CREATE TABLE t (x)", "INSERT INTO t VALUES (zeroblob(100000))")
+    )
+    assert path.stat().st_size > 4096
+    assert autosave.recoverable() == []
+    assert [path.name for path in folder.iterdir()] == [DISCARDED]
+
+
+def test_half_a_step_in_the_file_itself_is_taken_back(autosave: Autosave) -> None:
+    """Where SQLite cannot keep changes in a second file."""
+    snapshot = random_document(5).snapshot
+    path = left_behind(autosave, snapshot)
+    half_written(path, ("UPDATE objects SET data = zeroblob(100000)",))
+    (entry,) = autosave.recoverable()
+    assert entry.problem == ""
+    assert entry.load() == snapshot
+
+
 def test_a_file_that_is_gone_is_said_to_be(autosave: Autosave) -> None:
     path = left_behind(autosave, random_document(5).snapshot)
     (entry,) = autosave.recoverable()

@@ -35,8 +35,8 @@ def lock_of(path: Path) -> FileLock:
 
 
 def siblings(path: Path) -> list[Path]:
-    """Files that belong to one: what was written last may be in a second one."""
-    return [path, _beside(path, "-wal")]
+    """Files that belong to one: what was written last, or is to be taken back, may be in another one."""
+    return [path, _beside(path, "-wal"), _beside(path, "-journal")]
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -190,7 +190,7 @@ class Kept:
 
 
 def read_journal(path: Path, *, objects: bool = True) -> Kept | None:
-    """Read a file that nobody writes to, without changing it.
+    """Read a file that nobody writes to, without changing it, but for what was written by half.
 
     Parameters
     ----------
@@ -209,7 +209,10 @@ def read_journal(path: Path, *, objects: bool = True) -> Kept | None:
         If it cannot be read, or was written by a newer version.
     """
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        # Its program may have been ended before SQLite could keep changes in a second file: then these are in
+        # the file itself by half, and are taken back.
+        mode = "rw" if _beside(path, "-journal").exists() else "ro"
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
         try:
             return _read(connection, path, objects)
         finally:
