@@ -25,13 +25,13 @@ WEIGHTS = {
     "axon_sem": 5.0,
     "axon_tem": 5.0,
     "ampis_powder_sem": 5.0,
-    "fib25_em3d": 5.0,
+    "fib25_em3d": 6.0,
     "imagegrains_pebbles": 7.0,
     "colicoords_ecoli": 4.0,
     "omnipose_bacteria": 3.0,
     "drosophila_eggchambers": 3.0,
-    "gonuclear_3d": 2.0,
-    "qcanet_embryo_3d": 2.0,
+    "gonuclear_3d": 5.0,
+    "qcanet_embryo_3d": 3.0,
 }
 """How often each data set of the embedded model's training is drawn."""
 
