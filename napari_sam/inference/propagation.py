@@ -40,7 +40,7 @@ class StopRule:
 
     Attributes
     ----------
-    min_predicted_iou : float, default 0.3
+    min_predicted_iou : float, default 0.5
         Of the model for its mask.
     min_overlap : float, default 0.3
         The IoU of the mask with that of the plane before.
@@ -56,7 +56,7 @@ class StopRule:
         If one of them is out of range.
     """
 
-    min_predicted_iou: float = 0.3
+    min_predicted_iou: float = 0.5
     min_overlap: float = 0.3
     max_area_change: float = 3.0
     min_contrast: float = 0.1
