@@ -17,8 +17,10 @@ _RAMP = 5
 """Cells over which the logits of a rough mask rise."""
 _SURE = 10.0
 """The logit of what is inside it."""
-_KINDS = {"very rough": 0.2, "half missing": 0.15, "to be cut": 0.15}
-"""How many objects begin with a mask that only a click can mend; the others' masks are about right."""
+_VERY_ROUGH_SHARE, _MISSING_SHARE, _CUT_SHARE = 0.2, 0.15, 0.15
+"""How many objects begin with a mask that only a click can mend: a very rough one, half of the object, or all
+of it though half is wanted. The others' masks are about right."""
+_WRONG_SHARE = _VERY_ROUGH_SHARE + _MISSING_SHARE + _CUT_SHARE
 _CLICKED = 0.4
 """How many of those others get a corrective click, too."""
 _HALF = 0.2, 0.85
@@ -55,14 +57,12 @@ def begin_with_masks(
     half = truth & half_planes(truth, generator)
     share = half.flatten(1).sum(1) / truth.flatten(1).sum(1).clamp(min=1)
     halved = (share > _HALF[0]) & (share < _HALF[1])
-    end, chosen = 0.0, {}
-    for name, part in _KINDS.items():
-        chosen[name] = (kind >= end) & (kind < end + part)
-        end += part
-    missing, cut = (chosen[name] & halved for name in ("half missing", "to be cut"))
-    clicked = chosen["very rough"] | missing | cut | (kind > 1 - (1 - end) * _CLICKED)
+    very_rough = kind < _VERY_ROUGH_SHARE
+    missing = halved & (kind >= _VERY_ROUGH_SHARE) & (kind < _VERY_ROUGH_SHARE + _MISSING_SHARE)
+    cut = halved & (kind >= _VERY_ROUGH_SHARE + _MISSING_SHARE) & (kind < _WRONG_SHARE)
+    clicked = very_rough | missing | cut | (kind > 1 - (1 - _WRONG_SHARE) * _CLICKED)
     begin = torch.where(missing[:, None, None], half, truth)
-    roughness = torch.where(chosen["very rough"], _VERY_ROUGH, _ROUGHNESS)
+    roughness = torch.where(very_rough, _VERY_ROUGH, _ROUGHNESS)
     logits = rough_masks(F.avg_pool2d(begin[:, None].float(), stride)[:, 0], generator, roughness)
     wanted = torch.where(cut[:, None, None], half, truth)
     fine = F.interpolate(logits, scale_factor=float(stride), mode="bilinear")[:, 0] > 0
