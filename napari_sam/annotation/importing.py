@@ -102,7 +102,8 @@ def label_boxes(
     """
     height, width = plane.shape
     nothing = plane.ravel()[:0], np.zeros((0, 4), dtype=np.int64)
-    if 0 in plane.shape:
+    # Most planes of a stack may be empty: to see that takes a tenth of the time.
+    if 0 in plane.shape or not plane.any():
         return nothing
     begins = np.ones(plane.shape, dtype=bool)
     np.not_equal(plane[:, 1:], plane[:, :-1], out=begins[:, 1:])

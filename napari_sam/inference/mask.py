@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,10 +80,11 @@ class Mask:
     def __hash__(self) -> int:
         return hash((self.origin, self.shape, self.bits.tobytes()))
 
-    @classmethod
-    def empty(cls, shape: tuple[int, int]) -> Mask:
-        """A mask without foreground on a plane of `shape` (height, width)."""
-        return cls((0, 0), np.zeros((0, 0), dtype=bool), shape)
+    @staticmethod
+    @lru_cache(maxsize=32)
+    def empty(shape: tuple[int, int]) -> Mask:
+        """The mask without foreground on a plane of `shape` (height, width)."""
+        return Mask((0, 0), np.zeros((0, 0), dtype=bool), shape)
 
     @classmethod
     def from_array(cls, array: ArrayLike) -> Mask:

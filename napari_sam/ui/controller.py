@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image
 from napari.utils.notifications import show_error, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -19,18 +19,18 @@ from napari_sam.annotation import Changes
 from napari_sam.errors import DownloadCancelled, ImageError, NapariSamError
 from napari_sam.inference.mask import Mask
 from napari_sam.ui import status
+from napari_sam.ui.choosing import Choosing
 from napari_sam.ui.deciding import Deciding
 from napari_sam.ui.hovering import Hovering
 from napari_sam.ui.keeping import Keeping
-from napari_sam.ui.layers import refusal, unwrap
+from napari_sam.ui.layers import unwrap
 from napari_sam.ui.lineage import Lineage
 from napari_sam.ui.measuring import Measuring
 from napari_sam.ui.prompting import Prompting
-from napari_sam.ui.result import Result, layer_of
+from napari_sam.ui.result import Result
 from napari_sam.ui.segmenter import Loaded, ModelChoice
 from napari_sam.ui.segmenting_everything import SegmentingEverything
 from napari_sam.ui.session import Session
-from napari_sam.ui.switching import ModelSwitch
 from napari_sam.ui.work import Work
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _SETTLE_MS = 120
 """A slider or contrast limits have to rest this long before the plane is embedded."""
 
 
-class Controller(Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
+class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
     """Connects one viewer, one image at a time, the document and the worker.
 
     Use it from the GUI's thread. :func:`napari_sam.annotate` makes one together with its widget.
@@ -104,70 +104,7 @@ class Controller(Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
         self.models.choose(choice, download=download)
         self._look_for_what_is_left()
 
-    # Choosing
-
-    @property
-    def models(self) -> ModelSwitch:
-        """Which model segments, and which one is on its way."""
-        return self._work.models
-
-    @property
-    def image(self) -> Image | None:
-        """The image that is being segmented."""
-        return None if self.session is None else self.session.image
-
-    @property
-    def result_layer(self) -> Labels | None:
-        """The Labels layer that objects go to; None as long as a new one is to be made."""
-        return None if self.session is None else self.session.result.labels
-
-    def set_image(self, image: Image | None) -> None:
-        """Segment another image; work on the one before is kept, and taken up on return."""
-        image = unwrap(image)
-        if image is self.image:
-            return
-        self._leave()
-        self._notice = ""
-        if image is not None and image.ndim < 2:
-            self._tell(f"{image.name!r} has one axis only: choose an image with at least two.")
-        elif image is not None:
-            result = self._last.get(image)
-            if result is not None and result.labels is not None and result.labels not in self.viewer.layers:
-                result.hide()
-            if result is None:
-                result = Result(image, layer_of(image, self.viewer.layers))
-            self._enter(image, result)
-        self.changed.emit()
-
-    def set_result(self, labels: Labels | None) -> bool:
-        """Let objects go to an existing Labels layer, or to a new one (None).
-
-        What is in the layer stays; objects get ids above those that are there. Returns False, and says why,
-        if the layer cannot take the image's objects.
-        """
-        labels = unwrap(labels)
-        if self.session is None or labels is self.result_layer:
-            return True
-        image = self.session.image
-        if labels is not None and (problem := refusal(image, labels)):
-            self._tell(problem)
-            return False
-        known = (result for result in self._results if result.labels is labels and labels is not None)
-        result = next(known, None) or Result(image, labels)
-        self._leave()
-        self._notice = ""
-        self._enter(image, result)
-        self.changed.emit()
-        return True
-
-    def set_model(self, choice: ModelChoice) -> None:
-        """Use another model or device, for the current object, too.
-
-        It is downloaded if need be; until it is there, the one before goes on. All objects stay.
-        """
-        if not self.models.is_on(choice):
-            self._notice = ""
-            self.models.choose(choice)
+    # One image after the other
 
     def _enter(self, image: Image, result: Result) -> None:
         if result not in self._results:
@@ -192,6 +129,7 @@ class Controller(Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
         self._keep(image, result)
 
     def _leave(self, *, keep_layers: bool = False) -> None:
+        self._stop_reading()
         if self.session is not None:
             with suppress(RuntimeError):  # where Qt went before us, at the end of the program
                 self._soon.stop()
@@ -414,6 +352,7 @@ class Controller(Prompting, Deciding, SegmentingEverything, Lineage, Keeping):
     def _on_removed(self, event: Any) -> None:
         self._stop_for_image(event.value, "was removed")
         self._on_tracks_removed()
+        self._on_layer_removed(event.value)
         if self.session is None:
             return
         if event.value is self.image:

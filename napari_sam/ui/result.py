@@ -14,7 +14,7 @@ from napari_sam.annotation.recovery import Recoverable
 from napari_sam.ui.annotation_files import document_of, mark
 from napari_sam.ui.classes import class_colormap
 from napari_sam.ui.layers import result_layer
-from napari_sam.ui.painting import Canvas
+from napari_sam.ui.painting import Canvas, take_over_all
 from napari_sam.ui.plane import image_shape
 from napari_sam.ui.sieves import Sieves
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_sam.annotation.autosave import AutosaveFile
 
-__all__ = ["Result", "layer_of"]
+__all__ = ["Result", "document_in", "layer_of"]
 
 
 class Parked(NamedTuple):
@@ -58,6 +58,34 @@ def layer_of(image: Image, layers: Iterable[Layer]) -> Labels | None:
     return next(mine, None)
 
 
+def document_in(labels: Labels) -> Document:
+    """The objects of a layer as a document that agrees with it.
+
+    All of the layer is read, which takes some seconds if it is large: in any thread.
+
+    Raises
+    ------
+    AnnotationError
+        If it is of an annotation file that cannot be read any more, or an id needs more than 63 bits.
+    """
+    data = labels.data
+    known = _parked_in(labels, tuple(data.shape)) or document_of(labels)
+    if known is None:
+        document = Document(data.shape)
+        # What was there before is where the history begins.
+        document.add_objects(drafts_of_labels(data), "Import labels", keep_ids=True)
+        document.history.clear()
+        return document
+    # Somebody may have painted while nobody looked.
+    take_over_all(known, data)
+    return known
+
+
+def _parked_in(labels: Labels, shape: tuple[int, ...]) -> Document | None:
+    parked = _parked.get(labels)
+    return None if parked is None or parked.document.shape != shape else parked.document
+
+
 class Result:
     """The objects of one image, and the Labels layers that show them.
 
@@ -70,20 +98,32 @@ class Result:
         An existing layer of the image's shape, whose labels become objects; if not given, one is made when
         the first object needs it.
     document : Document, optional
-        To go on with; its objects are in `labels` already if that is given.
+        To go on with. If `labels` is given, too, it is :func:`document_in` it, read before.
+    agrees : bool, default True
+        Whether nobody has painted in `labels` since then.
     """
 
-    def __init__(self, image: Image, labels: Labels | None = None, document: Document | None = None) -> None:
+    def __init__(
+        self,
+        image: Image,
+        labels: Labels | None = None,
+        document: Document | None = None,
+        *,
+        agrees: bool = True,
+    ) -> None:
         shape = image_shape(image)
         self._image = ref(image)
         self._made = labels is None
         self.instead_of: Recoverable | None = None
-        known = document
-        if labels is not None and document is None:
-            known = self._parked_with(labels, shape) or document_of(labels)
-        elif document is None:
-            known = self._taken_up(_unseen.pop(image, None), shape)
-        self.document = Document(shape) if known is None else known
+        if labels is not None:
+            document = document_in(labels) if document is None else document
+            parked = _parked.get(labels)
+            if parked is not None and parked.document is document:
+                self._take_up(_parked.pop(labels))
+        elif document is None and (unseen := _unseen.pop(image, None)) and unseen.document.shape == shape:
+            document = unseen.document
+            self._take_up(unseen)
+        self.document = Document(shape) if document is None else document
         self.sieves = Sieves(self.document)
         self.autosave: AutosaveFile | None = None
         self._attach: Callable[[bool], AutosaveFile] | None = None
@@ -93,31 +133,16 @@ class Result:
         self.class_canvas: Canvas | None = None
         self.document.changed.connect(self._on_document)
         if labels is not None:
-            if known is None:
-                # What was there before is where the history begins.
-                self.document.add_objects(drafts_of_labels(labels.data), "Import labels", keep_ids=True)
-                self.document.history.clear()
             mark(labels, self.document)
             self.canvas = Canvas(labels, self.document)
-            if known is not None:
-                # Somebody may have painted while nobody looked.
+            if not agrees:
                 self.canvas.take_over_all()
 
-    def _parked_with(self, labels: Labels, shape: tuple[int, ...]) -> Document | None:
-        """The document that a closed widget showed in a layer."""
-        parked = _parked.get(labels)
-        if parked is None or parked.document.shape != shape:
-            return None
-        del _parked[labels]
-        return self._taken_up(parked, shape)
-
-    def _taken_up(self, parked: Parked | None, shape: tuple[int, ...]) -> Document | None:
-        if parked is None or parked.document.shape != shape:
-            return None
+    def _take_up(self, parked: Parked) -> None:
+        """Go on with what a closed widget left behind."""
         self._made = parked.made
         if parked.path is not None:
             self.instead_of = Recoverable(parked.path, datetime.now(UTC))
-        return parked.document
 
     @property
     def image(self) -> Image | None:

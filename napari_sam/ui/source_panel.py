@@ -95,7 +95,7 @@ class SourcePanel(QWidget):
         self.on_layers()
 
     def _choose_result(self) -> None:
-        self._controller.set_result(self.result_combo.currentData())
+        self._controller.set_result(self.result_combo.currentData(), in_background=True)
         self.on_layers()
 
     def _choose_model(self, name: str) -> None:
@@ -157,7 +157,7 @@ class SourcePanel(QWidget):
         """Show what the controller says."""
         controller = self._controller
         _select(self.image_combo, controller.image)
-        _select(self.result_combo, controller.result_layer)
+        _select(self.result_combo, controller.chosen_layer)
         self.model_combo.select(self._choice.name)
         with quiet(self.device_combo):
             self.device_combo.setCurrentIndex(self.device_combo.findText(self._choice.device))
