@@ -1,7 +1,8 @@
 """Keys, through napari's action manager: they are in Preferences > Shortcuts, and users can choose others.
 
 The actions belong to the viewer, so that they work whichever layer is active. The default keys are free on
-every layer type that one works with here (Points, Shapes, Labels), since a layer's own keys come first.
+every layer type that one works with here (Points, Shapes, Labels), since a layer's own keys come first. What
+an Image layer takes for itself has a second key.
 """
 
 from __future__ import annotations
@@ -103,12 +104,12 @@ _ACTIONS = {
     LASSO: _Action(
         lambda controller: controller.toggle_tool("lasso"),
         "Segment Anything: switch between points and the lasso",
-        ("O",),
+        ("O", "Alt-O"),
     ),
     CANDIDATE: _Action(
         lambda controller: controller.next_candidate(),
         "Segment Anything: the next mask that the click may mean",
-        ("C",),
+        ("C", "Alt-C"),
     ),
     PREVIEW: _Action(
         _toggle_preview,

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from napari_sam.annotation import Document
+from napari_sam.errors import AnnotationError
 from napari_sam.ui.controlling import Controlling
 from napari_sam.ui.layers import refusal, unwrap
+from napari_sam.ui.plane import image_shape
 from napari_sam.ui.result import Result, document_in, layer_of
 
 if TYPE_CHECKING:
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from napari_sam.ui.segmenter import ModelChoice
     from napari_sam.ui.switching import ModelSwitch
 
-__all__ = ["Choosing"]
+__all__ = ["OTHER_SHAPE", "Choosing"]
 
 _AT_ONCE = 1 << 22
 """Pixels of a layer whose objects are read while the user waits: some tenths of a second."""
 _KEY = "read objects"
+OTHER_SHAPE = "The image has another shape now: its objects stay in their layer, a new annotation begins."
 
 
 class _Awaited:
@@ -92,9 +95,12 @@ class Choosing(Controlling):
             result = self._last.get(image)
             if result is not None and result.labels is not None and result.labels not in self.viewer.layers:
                 result.hide()
-            if result is None:
+            changed = result is not None and result.document.shape != image_shape(image)
+            if result is None or changed:
                 result = Result(image, layer_of(image, self.viewer.layers))
             self._enter(image, result)
+            if changed:
+                self._tell(OTHER_SHAPE)
         self.changed.emit()
 
     def set_result(self, labels: Labels | None, *, in_background: bool = False) -> bool:
@@ -108,12 +114,6 @@ class Choosing(Controlling):
         labels : napari.layers.Labels, optional
         in_background : bool, default False
             Return before the objects of a large layer are read; until they are, the layer before goes on.
-
-        Raises
-        ------
-        AnnotationError
-            If the layer is of an annotation file that cannot be read any more, or has ids of more than 63
-            bits.
         """
         labels = unwrap(labels)
         if self.session is None or (in_background and labels is self.chosen_layer):
@@ -124,12 +124,17 @@ class Choosing(Controlling):
             return False
         self._stop_reading()
         if labels is not self.result_layer:
-            known = (result for result in self._results if result.labels is labels and labels is not None)
-            result = next(known, None)
+            known = (one for one in self._results if labels is not None and one.labels is labels)
+            result = next((one for one in known if one.document.shape == image_shape(image)), None)
             if result is None and labels is not None and in_background and _is_large(labels):
                 self._read_objects(labels)
             else:
-                self._enter_instead(image, result or Result(image, labels))
+                try:
+                    result = result or Result(image, labels)
+                except AnnotationError as error:
+                    self._tell(str(error))
+                    return False
+                self._enter_instead(image, result)
         self.changed.emit()
         return True
 
@@ -166,8 +171,11 @@ class Choosing(Controlling):
 
         def failed(error: Exception) -> None:
             self._stop_reading()
-            self._on_failed(error)
-            self.changed.emit()
+            if isinstance(error, AnnotationError):
+                self._tell(str(error))
+            else:
+                self._on_failed(error)
+                self.changed.emit()
 
         self._work.files.submit(
             _KEY, f"Reading the objects of {labels.name!r}", lambda: document_in(labels), arrived, failed

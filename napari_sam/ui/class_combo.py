@@ -42,7 +42,8 @@ class ClassCombo(QComboBox):
         line = self.lineEdit()
         assert line is not None
         line.setPlaceholderText("none (type a name for a new class)")
-        line.returnPressed.connect(self._take_name)
+        # With Enter, and when one goes on to something else: what is seen is what counts.
+        line.editingFinished.connect(self._take_name)
 
     def refresh(self) -> None:
         """Show the document's classes and the current object's."""
@@ -68,11 +69,17 @@ class ClassCombo(QComboBox):
             self._controller.set_class(int(self.itemData(index)))
 
     def _take_name(self) -> None:
-        name = self.currentText().strip()
-        if name in ("", _NONE):
-            self._controller.set_class(0)
-        else:
-            self._controller.set_new_class(name)
+        session, name = self._controller.session, self.currentText().strip()
+        if session is None:
+            return
+        document = session.document
+        names = {0: "", **{one.id: one.name for one in document.classes}}
+        name = "" if name == _NONE else name
+        if name != names.get(document.current.class_id):
+            if name:
+                self._controller.set_new_class(name)
+            else:
+                self._controller.set_class(0)
         self._shown = None
         self.refresh()
         self.clearFocus()

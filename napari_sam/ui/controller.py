@@ -19,7 +19,7 @@ from napari_sam.annotation import Changes
 from napari_sam.errors import DownloadCancelled, ImageError, NapariSamError
 from napari_sam.inference.mask import Mask
 from napari_sam.ui import status
-from napari_sam.ui.choosing import Choosing
+from napari_sam.ui.choosing import OTHER_SHAPE, Choosing
 from napari_sam.ui.deciding import Deciding
 from napari_sam.ui.hovering import Hovering
 from napari_sam.ui.keeping import Keeping
@@ -91,6 +91,7 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
         # Layer events come in the middle of what napari does: what changes layers waits for its end.
         self._soon = _timer(0, self._catch_up)
         self._settled = _timer(_SETTLE_MS, self._look_again)
+        self._dropped = _timer(0, self._drop_removed)
         self._begin_overview()
         self._begin_everything()
         self._begin_propagating()
@@ -114,6 +115,7 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
         session.changed.connect(self._on_document)
         session.plane_changed.connect(self._on_plane)
         session.pixels_changed.connect(self._on_pixels)
+        session.replaced.connect(self._on_replaced)
         session.dragging.connect(self._on_dragging)
         session.tool_changed.connect(self.changed.emit)
         self.viewer.layers.selection.active = session.prompts.points
@@ -127,6 +129,8 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
         if result.image is image:
             self._work.ask_again(session)
         self._keep(image, result)
+        if result.labels is None and any(item.masks for item in result.document.objects):
+            session.show_objects()
 
     def _leave(self, *, keep_layers: bool = False) -> None:
         self._stop_reading()
@@ -200,7 +204,7 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
 
     @property
     def _timers(self) -> tuple[QTimer, ...]:
-        return self._soon, self._settled, self._everything_soon, self._tracks_soon
+        return self._soon, self._settled, self._dropped, self._everything_soon, self._tracks_soon
 
     @property
     def busy(self) -> bool:
@@ -322,6 +326,12 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
     def _on_pixels(self) -> None:
         self._settled.start()
 
+    def _on_replaced(self) -> None:
+        if self.session is not None:
+            image, another = self.session.image, self.session.shape_changed
+            self._stop_for_image(image, "has another shape" if another else "has other pixels")
+            self._stop_finding_in(image)
+
     def _on_dragging(self) -> None:
         self._soon.start()
 
@@ -332,9 +342,8 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
             return
         if self.session.shape_changed:
             image = self.session.image
-            self._stop_for_image(image, "has another shape")
             self._leave()
-            self._tell("The image has another shape now: its objects stay in their layer, a new one begins.")
+            self._tell(OTHER_SHAPE)
             self._enter(image, Result(image))
             return
         self._work.embed(self.session)
@@ -343,6 +352,8 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
     def _catch_up(self) -> None:
         """Do what could not be done in the middle of a layer's event."""
         self._soon.stop()
+        if self.session is not None and self.session.image not in self.viewer.layers:
+            self._leave_removed(self.session.result)
         if self.session is not None:
             self.session.restore_layers()
             self.session.prompts.tidy()
@@ -353,14 +364,37 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
         self._stop_for_image(event.value, "was removed")
         self._on_tracks_removed()
         self._on_layer_removed(event.value)
+        self._stop_finding_in(event.value)
+        self._dropped.start()
         if self.session is None:
             return
-        if event.value is self.image:
-            self._leave()
-            self._notice = "The image was removed: choose another one. Its objects stay in their layer."
-            self.changed.emit()
-        elif event.value is self.result_layer or event.value in self.session.prompts:
+        result = self.session.result
+        if event.value in (self.image, result.labels) or event.value in self.session.prompts:
+            # napari may be about to remove others, which are to be there for it.
             self._soon.start()
+        elif event.value is result.class_labels and result.labels is not None:
+            result.labels.visible = True
+            self.changed.emit()
+
+    def _leave_removed(self, result: Result) -> None:
+        """Leave an image that was removed."""
+        self._leave()
+        stay = result.labels is not None and result.labels in self.viewer.layers
+        there = " Its objects stay in their layer." if stay else ""
+        self._notice = f"The image was removed: choose another one.{there}"
+        self._dropped.start()
+        self.changed.emit()
+
+    def _drop_removed(self) -> None:
+        """Forget objects whose image and layer are both gone; with the image, they are offered again."""
+        layers = self.viewer.layers
+        for result in [] if self.closed else list(self._results):
+            chosen = self.session is not None and self.session.result is result
+            if not chosen and result.image not in layers and result.labels not in layers:
+                self._results.remove(result)
+                result.close()
+                if result.image is not None and self._last.get(result.image) is result:
+                    del self._last[result.image]
 
     def _on_active(self) -> None:
         self.changed.emit()
@@ -378,10 +412,8 @@ class Controller(Choosing, Prompting, Deciding, SegmentingEverything, Lineage, K
         self._notice = sentence
         self.changed.emit()
 
-    def _on_answered(self, mask: Mask) -> None:
-        # An object of an image that was left meanwhile says nothing about what is shown now.
-        if self.session is not None:
-            self._notice = status.NOTHING_FOUND if mask.is_empty else ""
+    def _on_answered(self, document: Document, mask: Mask) -> None:
+        self._say(document, status.NOTHING_FOUND if mask.is_empty else "")
 
     def _on_failed(self, error: Exception) -> None:
         if isinstance(error, DownloadCancelled) and self.models.ready:

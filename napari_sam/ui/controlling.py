@@ -41,3 +41,8 @@ class Controlling:
     _on_failed: Callable[[Exception], None]
     # What is computed plane by plane must not come on top of what is undone in a document.
     _stop_for_history: Callable[[Document | None], None]
+
+    def _say(self, document: Document, sentence: str) -> None:
+        """Say what became of a document, unless it is not that which is shown any more."""
+        if self.session is not None and self.session.document is document:
+            self._notice = sentence

@@ -211,9 +211,10 @@ class Finding(Controlling):
 
     def _say_stopped(self, run: _Run) -> None:
         if len(run.views) > 1:
-            self._notice = f"Stopped: {run.done} of {len(run.views)} planes are done, and can be accepted."
+            said = f"Stopped: {run.done} of {len(run.views)} planes are done, and can be accepted."
         else:
-            self._notice = "Cancelled: nothing was segmented."
+            said = "Cancelled: nothing was segmented."
+        self._say(run.document, said)
         self.everything_changed.emit()
         self.changed.emit()
 
@@ -222,6 +223,11 @@ class Finding(Controlling):
         if self._run is not None:
             self._run.cancelled = True
         self._work.stop_everything()
+
+    def _stop_finding_in(self, image: object) -> None:
+        """Something happened to an image: what is found in its old pixels is of no use."""
+        if self._run is not None and self._run.result.image is image:
+            self.stop_finding()
 
     def _on_found(self, document: Document, plane: Plane, found: Everything) -> None:
         """A plane is done."""

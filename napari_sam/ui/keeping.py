@@ -36,6 +36,7 @@ class Keeping(Controlling):
     """The part of a controller that keeps annotations."""
 
     left_behind: list[str]
+    _results: list[Result]
     _offers: WeakKeyDictionary[Image, list[Recoverable]]
     _leave: Callable[[], None]
     _enter: Callable[[Image, Result], None]
@@ -95,6 +96,7 @@ class Keeping(Controlling):
 
     def _on_opened(self, image: Image, path: str, opened: _Opened) -> None:
         if self.session is None or self.session.image is not image:
+            self._tell(f"{Path(path).name} was not opened: another image was chosen meanwhile.")
             return
         self.go_on_with(opened.snapshot)
         self._notice = (
@@ -121,8 +123,6 @@ class Keeping(Controlling):
         result.instead_of = instead_of
         result.unsaved = instead_of is not None
         self._enter(image, result)
-        if snapshot.objects and self.session is not None:
-            self.session.show_objects()
 
     # What is not saved
 
@@ -151,9 +151,10 @@ class Keeping(Controlling):
         image, shape = session.image, session.shape
 
         def recovered(snapshot: Snapshot) -> None:
-            self._withdraw(image, offer)
+            # On another image, it is still offered when the user comes back.
             if self.session is None or self.session.image is not image or snapshot.shape != shape:
                 return
+            self._withdraw(image, offer)
             self.go_on_with(snapshot, instead_of=offer)
             self._notice = f"Recovered {len(snapshot.objects)} objects."
             self.changed.emit()
@@ -190,6 +191,8 @@ class Keeping(Controlling):
 
         def found(known: tuple[ImageIdentity | None, list[Recoverable]]) -> None:
             identity, offers = known
+            if result not in self._results:
+                return  # image and layers were removed meanwhile
             result.keep(lambda unsaved: autosave.attach(result.document, identity, name, unsaved=unsaved))
             replaced = None if result.instead_of is None else result.instead_of.path
             self._offers.setdefault(image, [offer for offer in offers if offer.path != replaced])

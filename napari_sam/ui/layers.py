@@ -138,6 +138,15 @@ def refusal(image: Image, labels: Labels) -> str | None:
         )
     if type(labels.data).__module__.partition(".")[0] == "dask":
         return f"{labels.name!r} is computed when needed (dask): choose another layer or a new one."
+    if _is_read_only(labels.data):
+        return f"{labels.name!r} is read-only: choose another layer or a new one, or open it to be written."
     if not labels.editable:
         return f"{labels.name!r} cannot be edited: choose another layer or a new one."
     return None
+
+
+def _is_read_only(data: Any) -> bool:
+    """Whether an array of NumPy (a file that is mapped, say) or zarr takes no values."""
+    if isinstance(data, np.ndarray):
+        return not data.flags.writeable
+    return bool(getattr(data, "read_only", False))

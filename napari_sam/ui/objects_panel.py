@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels, Points, Shapes
-from qtpy.QtWidgets import QFileDialog, QLabel, QMenu, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QMenu, QMessageBox, QWidget
 
 from napari_sam.annotation import Changes, Key, SamObject
 from napari_sam.annotation.archive import SUFFIX
@@ -175,9 +176,15 @@ class ObjectsPanel(QWidget):
             return
         if self._labels is not None:
             self._labels.events.selected_label.disconnect(self._on_label)
+            self._labels.events.colormap.disconnect(self._on_colormap)
         self._labels = labels
         if labels is not None:
             labels.events.selected_label.connect(self._on_label)
+            labels.events.colormap.connect(self._on_colormap)
+
+    def _on_colormap(self) -> None:
+        if self._document is not None:
+            self.table.update_rows(self._rows(self._document.objects), [])
 
     def _on_label(self) -> None:
         # The label that is selected otherwise is that of the current object, or what the brush paints.
@@ -195,10 +202,20 @@ class ObjectsPanel(QWidget):
         session = self._controller.session
         if session is None:
             return
-        suggested = str(Path(_folder(session.image)) / f"{session.image.name}{SUFFIX}")
+        name = re.sub(r"[/\\:]", "-", session.image.name)
+        suggested = str(Path(_folder(session.image)) / f"{name}{SUFFIX}")
         path, _ = QFileDialog.getSaveFileName(self, "Save annotation", suggested, _FILTER)
+        if path and not path.endswith(SUFFIX):
+            path = path.removesuffix(".zip") + SUFFIX
+            # The dialog has asked about the name without the ending.
+            if Path(path).exists() and not self._may_replace(path):
+                return
         if path:
-            self._controller.save(path if path.endswith(SUFFIX) else path.removesuffix(".zip") + SUFFIX)
+            self._controller.save(path)
+
+    def _may_replace(self, path: str) -> bool:
+        question = f"{Path(path).name} exists already. Do you want to replace it?"
+        return QMessageBox.question(self, "Save annotation", question) == QMessageBox.StandardButton.Yes
 
     def _open(self) -> None:
         session = self._controller.session

@@ -56,7 +56,7 @@ class Overview(Controlling):
             missing = many.number - len(drafts)
             nothing = f"The model found nothing for {missing} of {many.what}." if missing else ""
             there = f"{len(hidden)} of {many.what} lie in objects that are there already." if hidden else ""
-            self._notice = " ".join(sentence for sentence in (many.skipped, nothing, there) if sentence)
+            self._say(document, " ".join(said for said in (many.skipped, nothing, there) if said))
             self.changed.emit()
 
         source = Source.IMPORTED if isinstance(layer, Labels) else Source.CLICKED

@@ -367,12 +367,11 @@ class Propagating(Overview):
         done = f"{run.done} of {run.total} planes are done"
         if error is None:
             self.propagation_progress = (run.total, run.total)
-            self._notice = _summary(run) + run.left_out
+            self._say(run.document, _summary(run) + run.left_out)
         elif isinstance(error, Cancelled):
             why = run.why or "Stopped"
-            self._notice = (
-                f"{why}: {done}, and stay as they are." if run.done else f"{why}: nothing was changed."
-            )
+            said = f"{why}: {done}, and stay as they are." if run.done else f"{why}: nothing was changed."
+            self._say(run.document, said)
         else:
             self._on_failed(error)
         self.propagation_changed.emit()

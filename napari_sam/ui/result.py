@@ -13,7 +13,7 @@ from napari_sam.annotation.importing import drafts_of_labels
 from napari_sam.annotation.recovery import Recoverable
 from napari_sam.ui.annotation_files import document_of, mark
 from napari_sam.ui.classes import class_colormap
-from napari_sam.ui.layers import result_layer
+from napari_sam.ui.layers import refusal, result_layer
 from napari_sam.ui.painting import Canvas, take_over_all
 from napari_sam.ui.plane import image_shape
 from napari_sam.ui.sieves import Sieves
@@ -55,7 +55,8 @@ _unseen: WeakKeyDictionary[Image, Parked] = WeakKeyDictionary()
 def layer_of(image: Image, layers: Iterable[Layer]) -> Labels | None:
     """The layer with the objects of an image that were segmented in a widget which was closed."""
     mine = (layer for layer in layers if layer in _parked and _parked[layer].image() is image)
-    return next(mine, None)
+    # The image may have another shape since then.
+    return next((layer for layer in mine if refusal(image, layer) is None), None)
 
 
 def document_in(labels: Labels) -> Document:

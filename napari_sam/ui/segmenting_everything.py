@@ -213,10 +213,12 @@ class SegmentingEverything(Finding):
                 session.document, sieve, self._wanted, plane, among, as_one=self._as_one
             )
             session.result.sieves.accepted[plane] = frozenset(item.uid for item in added)
-            self._say_added(added)
+            self._say_added(session.document, added)
 
     def _accept_stack(self, session: Session, link: float | None) -> None:
-        planes, document, sieves = self.planes_found, session.document, session.result.sieves
+        document, sieves = session.document, session.result.sieves
+        # Of those that were accepted already, only slivers are left.
+        planes = [plane for plane in self.planes_found if not sieves.is_accepted(plane)]
         snapshot, wanted, region = document.snapshot, self._wanted, self._drawn()
         how = {"link": link, "as_one": self._as_one, "class_id": document.new_class}
         make = sieves.make(planes)
@@ -228,7 +230,7 @@ class SegmentingEverything(Finding):
             made = add_drafts(document, drafts)
             uids = frozenset(item.uid for item in made)
             sieves.accepted.update(dict.fromkeys(planes, uids))
-            self._say_added(made)
+            self._say_added(document, made)
 
         def failed(error: Exception) -> None:
             self._accepting = False
@@ -244,12 +246,11 @@ class SegmentingEverything(Finding):
         )
         self.everything_changed.emit()
 
-    def _say_added(self, added: list[SamObject]) -> None:
+    def _say_added(self, document: Document, added: list[SamObject]) -> None:
         shown = [item for item in added if item.masks]
         one = "1 object was" if len(shown) == 1 else f"{len(shown):,} objects were"
-        self._notice = (
-            f"{one} added. Double-click one to correct it." if shown else "There is nothing to add."
-        )
+        said = f"{one} added. Double-click one to correct it." if shown else "There is nothing to add."
+        self._say(document, said)
         self.show_everything()
         self.changed.emit()
 

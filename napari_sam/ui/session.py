@@ -50,6 +50,9 @@ class Session:
     pixels_changed = Signal()
     """The image looks different: contrast limits, gamma or data."""
 
+    replaced = Signal()
+    """The image has other data."""
+
     dragging = Signal()
     """The prompts should be read once the event at hand is over."""
 
@@ -249,6 +252,7 @@ class Session:
     def _on_image_data(self) -> None:
         _revisions[self.image] = next(_numbers)
         self._on_dims()
+        self.replaced.emit()
         self.pixels_changed.emit()
 
     def _on_transform(self) -> None:

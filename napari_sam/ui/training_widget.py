@@ -250,10 +250,9 @@ class TrainingWidget(QScrollArea):
             self.start()
 
     def _choose_model(self, name: str) -> None:
-        before = self.model_combo.currentData()
         self.model_combo.select(name)
         if self.output.name.startswith("my_") and not self._goes_on:
-            label = Path(name).stem if name != before and Path(name).suffix else name
+            label = name if name in ZOO else Path(name).stem
             self.output_edit.setText(
                 str(_free(self.output.with_name(f"my_{label.removeprefix('my_')}{_SUFFIX}")))
             )

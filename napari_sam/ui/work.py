@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -46,7 +47,7 @@ class Work:
         To the thread that computes, and to the one that reads and writes files.
     """
 
-    answered = Signal(Mask)
+    answered = Signal(object, Mask)
     """A mask arrived in its document."""
 
     warned = Signal(str, str)
@@ -61,6 +62,7 @@ class Work:
         self.models = ModelSwitch(choice, self.requests, self._segmenter)
         # What was asked last of each object on each plane, and what the model saw then.
         self._asked: WeakKeyDictionary[Document, _Asked] = WeakKeyDictionary()
+        self._numbers = count()
         self._abandoned = threading.Event()
         self._stop = _Stop()
         self._carrying: Carrying | None = None
@@ -170,7 +172,7 @@ class Work:
         asked = [(session.view(plane), plane, list(many)) for plane, many in prompts]
         count = sum(len(many) for _, _, many in asked)
         self._submit(
-            "many",
+            ("many", next(self._numbers)),
             f"Segmenting {count} objects",
             lambda: self._segmenter.segment_many(asked, source),
             deliver,
@@ -287,7 +289,7 @@ class Work:
 
         def arrived(answer: Answer) -> None:
             if document.answer(item.uid, plane, answer):
-                self.answered.emit(answer.mask)
+                self.answered.emit(document, answer.mask)
 
         known = self._known(view, prompts)
         if known is None:

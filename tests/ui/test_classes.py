@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from canvas import CTRL, Canvas, check, settle, turn
 from napari.utils.colormaps.standardize_color import transform_color
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QFocusEvent
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_sam.ui.controller import Controller
 from napari_sam.ui.widget import SegmentWidget
@@ -127,3 +129,17 @@ def test_a_class_in_use_is_kept(on_coins: Controller, centres) -> None:
     on_coins.add_point(centres[12])
     settle(on_coins)
     assert [item.class_id for item in on_coins.document.objects] == [1, 0]
+
+
+def test_a_name_that_was_typed_is_the_class_without_enter(
+    widget: SegmentWidget, canvas: Canvas, centres
+) -> None:
+    controller, line = widget.controller, widget.current.class_combo.lineEdit()
+    QTest.keyClicks(line, "penny")
+    # What Qt sends when one clicks on something else; without a window manager, no window has the focus.
+    QApplication.sendEvent(line, QFocusEvent(QEvent.Type.FocusOut, Qt.FocusReason.MouseFocusReason))
+    canvas.click(controller.image, centres[3])
+    settle(controller)
+    assert [one.name for one in controller.document.classes] == ["penny"]
+    assert controller.document.current.class_id == 1
+    assert widget.current.class_combo.currentText() == "penny"

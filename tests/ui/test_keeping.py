@@ -18,7 +18,7 @@ from canvas import Canvas, settle, turn
 from napari.layers import Labels, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 from skimage.data import coins
 
 from napari_sam.annotation import Document, Source
@@ -87,6 +87,30 @@ def test_the_buttons_ask_for_a_file(
     widget.objects.open_button.click()
     settle(two_coins)
     assert len(two_coins.document) == 2
+
+
+@pytest.mark.parametrize("answer", ["Yes", "No"])
+def test_a_file_is_not_replaced_unless_one_says_so(
+    widget: SegmentWidget, two_coins: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """The dialog asks about the name that was typed, not about the one with its ending."""
+    path = tmp_path / "mine.napari-sam.zip"
+    path.write_text("yesterday's work")
+    asked = []
+
+    def question(_, title: str, text: str):
+        asked.append(text)
+        return getattr(QMessageBox.StandardButton, answer)
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "mine"), ""))
+    widget.objects.save_button.click()
+    settle(two_coins)
+    assert asked == ["mine.napari-sam.zip exists already. Do you want to replace it?"]
+    if answer == "Yes":
+        assert same(two_coins, path)
+    else:
+        assert path.read_text() == "yesterday's work"
 
 
 def test_two_images_are_saved_one_after_the_other(

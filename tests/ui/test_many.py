@@ -140,3 +140,14 @@ def test_labels_of_several_levels(widget: SegmentWidget, true_coins, centres) ->
     settle(controller)
     assert controller.document.undo_text == f"Segment {len(np.unique(true_coins)) - 1} labels"
     assert good(controller, true_coins, centres) >= len(centres) - 3
+
+
+def test_two_requests_at_once_are_both_done(viewer, open_widget, coins, centres) -> None:
+    """The second one does not replace the first, which may still wait for the model."""
+    viewer.add_image(coins, name="coins")
+    controller = open_widget().controller
+    for name, seeds in ("one", centres[3:5]), ("two", centres[12:14]):
+        controller.segment_each(viewer.add_points(np.asarray(seeds), name=name))
+    settle(controller)
+    assert len(controller.document) == 4
+    check(controller)

@@ -147,6 +147,13 @@ def test_what_is_wrong_is_said_and_can_be_mended(training: TrainingWidget, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_a_checkpoint_that_is_chosen_twice_has_a_name(training: TrainingWidget, tmp_path: Path) -> None:
+    training.output_edit.setText(str(tmp_path / "my_nano.safetensors"))
+    for _ in range(2):
+        training.model_combo.picked.emit(str(tmp_path / "model_a.safetensors"))
+        assert training.output.name == "my_model_a.safetensors"
+
+
 def test_rows_follow_the_layers(viewer: Viewer, training: TrainingWidget) -> None:
     images = training.images
     assert images.empty.isVisible()
