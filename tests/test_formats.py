@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from skimage.io import imsave
 
 from napari_sam.annotation import Document
 from napari_sam.annotation.importing import drafts_of_labels
@@ -23,6 +26,7 @@ from napari_sam.formats import (
     Feature,
     Item,
     Segmentation,
+    convert,
     find_format,
     losses,
     read,
@@ -193,6 +197,63 @@ def test_errors_name_the_path(tmp_path: Path) -> None:
     (tmp_path / f"b{SUFFIX}").mkdir()
     with pytest.raises(FormatError, match="is a folder"):
         write(tmp_path / f"b{SUFFIX}", np.ones((2, 2), dtype=int), overwrite=True)
+
+
+def test_the_reader_says_what_is_wrong_where_the_name_leaves_one(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "real.tif", np.zeros((4, 5)))
+    tifffile.imwrite(tmp_path / "real.ome.tif", np.zeros((4, 5)))
+    tifffile.imwrite(tmp_path / "colour.tiff", np.zeros((4, 5, 3), dtype=np.uint8), photometric="rgb")
+    imsave(tmp_path / "colour.png", np.zeros((4, 5, 3), dtype=np.uint8), check_contrast=False)
+    texts = {"text.tif": "words", "words.txt": "some words", "a.zip": "words", "a.geojson": "{}"}
+    texts |= {"a.coco.json": "[]", "a.sa1b.json": "{}", "a.json": '{"shapes": []}'}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "a.ome.zarr").mkdir()
+    (tmp_path / "01_RES").mkdir()
+    for name, sentence in {
+        "real.tif": r"real\.tif .*its pixels are of type float64, where ids are whole numbers",
+        "real.ome.tif": r"real\.ome\.tif .*float64, where ids are whole numbers",
+        "colour.tiff": r"colour\.tiff is no label image: it has colours",
+        "colour.png": r"colour\.png is no label image: it has colours",
+        "text.tif": r"text\.tif is damaged or of another kind",
+        "words.txt": r"words\.txt has no lines of YOLO: line 1 is not of numbers",
+        "a.zip": r"a\.zip .*it is no whole zip file",
+        "a.geojson": r"a\.geojson",
+        "a.coco.json": r"a\.coco\.json",
+        "a.sa1b.json": r"a\.sa1b\.json",
+        "a.ome.zarr": r"a\.ome\.zarr has no labels",
+        "01_RES": r"01_RES has neither res_track\.txt nor man_track\.txt",
+    }.items():
+        with pytest.raises(FormatError, match=sentence) as told:
+            read(tmp_path / name, shape=(4, 5))
+        assert "is of no format" not in str(told.value)
+    # Several readers have such names.
+    with pytest.raises(FormatError, match=r"a\.json is of no format that is known here"):
+        read(tmp_path / "a.json")
+
+
+def test_the_json_of_an_annotation_is_read_by_itself(tmp_path: Path) -> None:
+    words = ("images", "annotations", "Feature", "cell")
+    document = Document((3, 4))
+    document.set_classes([ObjectClass(number, name, "#ff0000") for number, name in enumerate(words, 1)])
+    document.add_objects(drafts_of_labels(np.eye(3, 4, dtype=int) * 5, class_id=4), keep_ids=True)
+    with zipfile.ZipFile(write(tmp_path / f"a{SUFFIX}", document.snapshot)) as archive:
+        path = Path(archive.extract("annotation.json", tmp_path))
+    expected = read(tmp_path / f"a{SUFFIX}")
+    assert find_format(path).name == "annotation"
+    assert read(path) == expected
+    # In one line, or with its members in another order.
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content, sort_keys=True, separators=(",", ":")), encoding="utf-8")
+    assert read(path) == expected
+    assert convert(path, tmp_path / "b.npz") == [tmp_path / "b.npz"]
+    # Its name is one of others', which are written to it.
+    path.unlink()
+    assert find_format(path).name == "coco"
+    write(path, Segmentation((3, 4), [Item(1, {}, "napari-sam annotation")]))
+    assert find_format(path).name == "coco"
+    write(path, Segmentation((3, 4), [Item(1, {}, "napari-sam annotation")]), "geojson", overwrite=True)
+    assert find_format(path).name == "geojson"
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])

@@ -86,6 +86,14 @@ def test_without_a_region_nothing_is_known_of_the_image(place: Path) -> None:
         read(write(place, TWO, overwrite=True), shape=(3, 6))
 
 
+def test_an_image_without_objects_comes_back(tmp_path: Path) -> None:
+    path = write(tmp_path / "empty.zip", np.zeros((3, 4), dtype=int))
+    assert find_format(path).name == "imagej-roi"
+    assert read(path, shape=(3, 4)) == [Segmentation((3, 4))]
+    with pytest.raises(FormatError, match=r"empty\.zip .*: give its shape"):
+        read(path)
+
+
 @settings(max_examples=30)
 @given(found=segmentations(most_axes=2).filter(lambda found: found.items))
 @example(found=TWO)
@@ -403,6 +411,10 @@ def test_other_zip_files_are_not_taken_for_regions(tmp_path: Path) -> None:
     assert recognises is not None
     assert not recognises(path)
     assert not recognises(tmp_path / "missing.zip")
+    # They are not read as no regions, either.
+    for kind in ("", "imagej-roi"):
+        with pytest.raises(FormatError, match=r"a\.zip .* has no \.roi files"):
+            read(path, kind, shape=(3, 4))
     path.write_bytes(b"PK\x03\x04")
     assert not recognises(path)
 

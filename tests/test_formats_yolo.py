@@ -62,10 +62,26 @@ def test_a_file_alone_has_outlines(place: Path, labels: np.ndarray) -> None:
     (again,) = read(path, "yolo", shape=labels.shape)
     assert [item.masks[()] for item in again.items] == [mask for _, mask in solid_parts(found)]
     assert {item.class_name for item in again.items} <= {"class 0"}
-    if again.items:
-        assert find_format(path).name == "yolo"
+    assert find_format(path).name == "yolo"
     with pytest.raises(FormatError, match="give the shape"):
         read(path, "yolo")
+
+
+def test_an_image_without_objects_comes_back(tmp_path: Path) -> None:
+    path = write(tmp_path / "empty.txt", np.zeros((3, 4), dtype=int))
+    assert path.read_bytes() == b""
+    assert read(path, shape=(3, 4)) == [Segmentation((3, 4), name="empty")]
+    with pytest.raises(FormatError, match=r"empty\.txt .*: give the shape of the image"):
+        read(path)
+
+
+def test_a_folder_without_labels_is_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "a.yolo").mkdir()
+    with pytest.raises(FormatError, match=r"a\.yolo has no labels"):
+        read(tmp_path / "a.yolo")
+    # One of other programs may have its files in itself.
+    (tmp_path / "a.yolo" / "image.txt").write_text(SQUARE)
+    assert [one.name for one in read(tmp_path / "a.yolo", shape=(4, 4))] == ["image"]
 
 
 def test_outlines_are_those_of_others(tmp_path: Path) -> None:

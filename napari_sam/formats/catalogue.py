@@ -25,10 +25,10 @@ from napari_sam.formats import (
     yolo,
 )
 from napari_sam.formats.format import Feature, Format, losses
-from napari_sam.formats.replacing import replacing
+from napari_sam.formats.places import check_place, put
 from napari_sam.formats.segmentation import Segmentation
 
-__all__ = ["FORMATS", "check_place", "find_format", "put", "read", "write", "written_format"]
+__all__ = ["FORMATS", "check_place", "find_format", "read", "write", "written_format"]
 
 FORMATS: dict[str, Format] = {
     one.name: one
@@ -59,6 +59,8 @@ FORMATS: dict[str, Format] = {
 def find_format(path: str | os.PathLike[str], name: str = "") -> Format:
     """The format of a file: by name, or by the suffix of the path and, if there is a file, what is in it.
 
+    A file that none recognises is of the one that its suffix leaves, if it does: reading tells what is wrong.
+
     Raises
     ------
     FormatError
@@ -69,10 +71,13 @@ def find_format(path: str | os.PathLike[str], name: str = "") -> Format:
             raise FormatError(f"There is no format {name!r}: use one of {', '.join(FORMATS)}.")
         return FORMATS[name]
     target = Path(path)
-    fitting = _with_suffix(target)
-    if target.exists():
-        fitting = [one for one in fitting if one.recognises is None or one.recognises(target)]
-    return _first(fitting, target)
+    if not target.exists():
+        return _first(_with_suffix(target), target)
+    # What has names that are only read is known by more than a word that anything may hold.
+    read_only = (one for one in FORMATS.values() if target.name.lower().endswith(one.also_read))
+    fitting = [*read_only, *_with_suffix(target)]
+    known = [one for one in fitting if one.recognises is None or one.recognises(target)]
+    return _first(known or _only(fitting, target), target)
 
 
 def read(
@@ -102,12 +107,12 @@ def read(
         If the file is missing, of another format, damaged, or would take too much memory.
     """
     source = Path(path)
-    if not source.exists():
-        raise FormatError(f"There is no file {source}: check the path.")
-    chosen = find_format(source, kind)
-    if chosen.read is None:
-        raise FormatError(f"{chosen.title} can be written only: read another format.")
     try:
+        if not source.exists():
+            raise FormatError(f"There is no file {source}: check the path.")
+        chosen = find_format(source, kind)
+        if chosen.read is None:
+            raise FormatError(f"{chosen.title} can be written only: read another format.")
         return chosen.read(source, None if shape is None else tuple(int(side) for side in shape))
     except OSError as error:
         raise FormatError(f"{source} cannot be read: {error.strerror or error}.") from error
@@ -132,11 +137,13 @@ def write(
     kind : str or Format, optional
         Its format, or the name of that; by the suffix, if not given.
     overwrite : bool, default False
-        Replace what is there.
+        Replace what is there; a folder only if there is nothing in it but what the format writes.
 
     Returns
     -------
     Path
+        Of what was written. Labels in OME-Zarr are added to an image that is there, under the name of the
+        segmentation: then it is that of the labels.
 
     Warns
     -----
@@ -146,7 +153,8 @@ def write(
     Raises
     ------
     FormatError
-        If the path is taken and not `overwrite`, cannot be written, or the format cannot hold the objects.
+        If the path is taken and not `overwrite`, or by a folder with other files; if it cannot be written, or
+        the format cannot hold the objects.
     """
     target = Path(path)
     chosen = written_format(target, kind)
@@ -156,8 +164,7 @@ def write(
         raise FormatError(f"{chosen.title} holds one image, not {len(segmentations)}: write them one by one.")
     for sentence in losses(segmentations, chosen):
         warnings.warn(sentence, FormatWarning, stacklevel=2)
-    put(target, chosen, segmentations)
-    return target
+    return put(target, chosen, segmentations, overwrite=overwrite)
 
 
 def written_format(target: Path, kind: str | Format = "") -> Format:
@@ -173,47 +180,17 @@ def written_format(target: Path, kind: str | Format = "") -> Format:
     return find_format(target, kind) if kind else _first(_with_suffix(target), target)
 
 
-def check_place(target: Path, chosen: Format, *, overwrite: bool) -> None:
-    """Make sure that a path may be written to.
-
-    Raises
-    ------
-    FormatError
-        If it is taken and not `overwrite`, its folder is missing, or it is a folder and the format is a file.
-    """
-    if target.exists() and not overwrite:
-        raise FormatError(f"{target} exists: choose another name, or say that it is to be replaced.")
-    if not target.parent.is_dir():
-        raise FormatError(f"The folder {target.parent} does not exist: make it first.")
-    if target.is_dir() and not chosen.is_folder:
-        raise FormatError(f"{target} is a folder, and {chosen.title} is a file: choose another name.")
-
-
-def put(target: Path, chosen: Format, segmentations: Sequence[Segmentation]) -> None:
-    """Write what was checked: a file or folder that appears complete or not at all.
-
-    Raises
-    ------
-    FormatError
-        If it cannot be written, or the format cannot hold it.
-    """
-    if chosen.greatest_id is not None:
-        for item in (item for one in segmentations for item in one.items):
-            if not 0 < item.id <= chosen.greatest_id:
-                raise FormatError(f"{chosen.title} holds ids from 1 to {chosen.greatest_id}, not {item.id}.")
-    try:
-        with replacing(target) as new:
-            chosen.write(new, segmentations)
-    except OSError as error:
-        raise FormatError(f"{target} cannot be written: {error.strerror or error}.") from error
-    except MemoryError:
-        raise FormatError(f"{target} needs more memory to be written than there is.") from None
-
-
 def _with_suffix(target: Path) -> list[Format]:
     """The formats whose files may have such a name, longest suffix first: .ome.tif before .tif."""
     fitting = [one for one in FORMATS.values() if one.fits(target)]
     return sorted(fitting, key=lambda one: -len(one.suffix_of(target)))
+
+
+def _only(fitting: Sequence[Format], target: Path) -> Sequence[Format]:
+    """Those with the longest suffix, if one reader is of them all, so that they would say the same."""
+    longest = max((len(one.suffix_of(target)) for one in fitting), default=0)
+    left = [one for one in fitting if len(one.suffix_of(target)) == longest]
+    return left if len({one.read for one in left}) == 1 else ()
 
 
 def _first(fitting: Sequence[Format], target: Path) -> Format:

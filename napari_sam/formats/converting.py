@@ -6,12 +6,15 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from napari_sam.errors import FormatError, FormatWarning
-from napari_sam.formats.catalogue import FORMATS, check_place, put, read, written_format
+from napari_sam.formats.catalogue import FORMATS, read, written_format
 from napari_sam.formats.format import Feature, Format, losses
+from napari_sam.formats.places import check_place, put
 from napari_sam.formats.segmentation import Segmentation
+from napari_sam.formats.telling import writing
 
 __all__ = ["convert"]
 
@@ -34,7 +37,7 @@ def convert(
     source : path
     target : path
         A file; or a folder for files that are called as their images: one that exists, or, for several images
-        in a format that holds one, one that is made.
+        in a format that holds one, one that is made; or an image in OME-Zarr, to which labels are added.
     to : str or Format, optional
         The format to write; by the suffix of `target`, if not given.
     kind : str, optional
@@ -42,12 +45,12 @@ def convert(
     shape : sequence of int, optional
         Of the image, for formats that do not hold it.
     overwrite : bool, default False
-        Replace what is there.
+        Replace what is there; a folder only if there is nothing in it but what the format writes.
 
     Returns
     -------
     list of Path
-        What was written: one file, or one for each image.
+        What was written: one file, or one for each image, or the labels that were added to one.
 
     Warns
     -----
@@ -74,14 +77,15 @@ def convert(
     path, place = Path(source), Path(target)
     chosen = written_format(place, to)
     found = read(path, kind, shape=shape)
-    planned = _planned(path, found, place, chosen)
-    into = place if place not in planned else None
-    if into is not None and not into.exists():
-        if not into.parent.is_dir():
+    with writing(place):
+        planned = _planned(path, found, place, chosen)
+        into = place if place not in planned else None
+        is_there = into is not None and into.exists()
+        if into is not None and not is_there and not into.parent.is_dir():
             raise FormatError(f"The folder {into.parent} does not exist: make it first.")
-    elif into is not None and not into.is_dir():
-        raise FormatError(f"{into} is a file, and a folder is needed: choose another name.")
-    for each in planned if into is None or into.exists() else ():
+        if into is not None and is_there and not into.is_dir():
+            raise FormatError(f"{into} is a file, and a folder is needed: choose another name.")
+    for each in planned if into is None or is_there else ():
         check_place(each, chosen, overwrite=overwrite)
     for sentence in losses(found, chosen):
         warnings.warn(sentence, FormatWarning, stacklevel=2)
@@ -90,9 +94,7 @@ def convert(
             into.mkdir(exist_ok=True)
         except OSError as error:
             raise FormatError(f"{into} cannot be made: {error.strerror or error}.") from error
-    for each, segmentations in planned.items():
-        put(each, chosen, segmentations)
-    return list(planned)
+    return [put(each, chosen, ones, overwrite=overwrite) for each, ones in planned.items()]
 
 
 def _planned(
@@ -100,14 +102,17 @@ def _planned(
 ) -> dict[Path, Sequence[Segmentation]]:
     """What goes where."""
     one_each = len(found) != 1 and Feature.SEVERAL not in chosen.holds
+    adds = chosen.adds_to(place)
     if one_each and not found:
         raise FormatError(f"{source} holds no image: there is nothing to write.")
-    if one_each and chosen.fits(place):
+    if one_each and (adds or chosen.fits(place)):
         raise FormatError(
             f"{source} holds {len(found)} images, and {chosen.title} holds one: "
             f"give a folder for them, and the format by its name, {chosen.name}."
         )
     if not one_each:
+        if adds:
+            return {place: [replace(found[0], name=_stem(source.name))]}
         # A folder that is there is replaced only if its name says that it is one of the format.
         inside = place.is_dir() and not chosen.fits(place)
         return {place / f"{_stem(source.name)}{chosen.suffixes[0]}" if inside else place: found}

@@ -26,6 +26,7 @@ import numpy as np
 
 from napari_sam.errors import FormatError, FormatWarning
 from napari_sam.formats.calibration import Calibration
+from napari_sam.formats.folders import holds_only
 from napari_sam.formats.format import Feature, Format
 from napari_sam.formats.json_files import LARGEST
 from napari_sam.formats.label_planes import same_shape
@@ -175,14 +176,20 @@ def _recognises(path: Path) -> bool:
     return any((path / name).is_file() for name in _TRACKS)
 
 
+def _is_all_in(path: Path) -> bool:
+    return (path / "res_track.txt").is_file() and holds_only(path, r"res_track\.txt|mask\d{3,6}\.tif")
+
+
 FORMAT = Format(
     name="ctc",
     title="Cell Tracking Challenge",
-    suffixes=("_res", "_tra", "tra"),
+    suffixes=("_res", "_tra"),
+    names=("tra",),
     holds=frozenset({Feature.IDS, Feature.HOLES, Feature.PARTS, Feature.STACKS}),
     write=_write,
     read=_read,
     recognises=_recognises,
     greatest_id=_GREATEST,
     is_folder=True,
+    is_all_in=_is_all_in,
 )

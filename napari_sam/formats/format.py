@@ -15,7 +15,7 @@ from napari_sam.formats.memory import check_free
 from napari_sam.formats.segmentation import Segmentation
 from napari_sam.inference.mask import Mask
 
-__all__ = ["Feature", "Format", "losses"]
+__all__ = ["Adding", "Feature", "Format", "losses"]
 
 
 class Feature(StrEnum):
@@ -33,6 +33,23 @@ class Feature(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Adding:
+    """How a format is added to what is there, instead of taking its place.
+
+    Attributes
+    ----------
+    fits : callable
+        Whether a path is of something that it can be added to. It never raises for files of others.
+    add : callable
+        Takes such a path, the segmentations, and whether what has the same name there is replaced; gives the
+        path of what it added.
+    """
+
+    fits: Callable[[Path], bool]
+    add: Callable[[Path, Sequence[Segmentation], bool], Path]
+
+
+@dataclass(frozen=True, slots=True)
 class Format:
     """One format.
 
@@ -44,6 +61,12 @@ class Format:
         For menus.
     suffixes : tuple of str
         What names of files end in, the usual one first.
+    names : tuple of str
+        Names that are of it as a whole, in small letters.
+    also_read : tuple of str
+        What names of other files end in that are read, and never written.
+    needs_suffix : bool
+        Whether it is written under names that fit only.
     holds : frozenset of Feature
     write : callable
         Takes a path at which nothing is yet and the segmentations, and writes; the place of an older file is
@@ -58,6 +81,10 @@ class Format:
         The largest id that fits, if not all do.
     is_folder : bool
         Whether it is a folder of files.
+    is_all_in : callable or None
+        Whether a folder holds nothing but what `write` makes; others, if they are not empty, are never
+        replaced. It never raises but what the operating system does.
+    adding : Adding or None
     """
 
     name: str
@@ -69,10 +96,20 @@ class Format:
     recognises: Callable[[Path], bool] | None = None
     greatest_id: int | None = None
     is_folder: bool = False
+    names: tuple[str, ...] = ()
+    also_read: tuple[str, ...] = ()
+    needs_suffix: bool = False
+    is_all_in: Callable[[Path], bool] | None = None
+    adding: Adding | None = None
 
     def fits(self, path: Path) -> bool:
         """Whether the name of a file is one of this format."""
-        return path.name.lower().endswith(self.suffixes)
+        name = path.name.lower()
+        return name.endswith(self.suffixes) or name in self.names
+
+    def adds_to(self, path: Path) -> bool:
+        """Whether it is added to what is at a path, instead of taking its place."""
+        return self.adding is not None and self.adding.fits(path)
 
     def suffix_of(self, path: Path) -> str:
         """The longest suffix of this format that the name of a file ends in; empty if there is none."""

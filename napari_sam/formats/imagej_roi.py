@@ -217,6 +217,8 @@ def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
+            if not entries and archive.namelist():
+                raise FormatError("it has no .roi files, as a zip file of ImageJ has: choose another one.")
             if sum(one.file_size for one in entries) > _LARGEST:
                 raise FormatError(f"its regions have more than {_LARGEST >> 20} MiB unpacked: split it.")
             for one in entries:
@@ -314,7 +316,9 @@ def _recognises(path: Path) -> bool:
             if file.read(4) == b"Iout":
                 return True
         with zipfile.ZipFile(path) as archive:
-            return any(name.lower().endswith(".roi") for name in archive.namelist())
+            names = archive.namelist()
+            # An empty one is of an image without objects.
+            return not names or any(name.lower().endswith(".roi") for name in names)
     except (OSError, *_DAMAGED):
         return False
 

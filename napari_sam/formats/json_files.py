@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from napari_sam.errors import FormatError
 
-__all__ = ["LARGEST", "begins_with", "read_json"]
+__all__ = ["LARGEST", "begins_with", "has_early", "read_json"]
 
 LARGEST = 2**30
 """Bytes of memory that the content of a file may take."""
@@ -62,9 +63,20 @@ def read_json(path: Path) -> Any:
 
 def begins_with(path: Path, *words: str) -> bool:
     """Whether one of the words is in the first 64 KiB of a file, as the name of a member: quoted."""
+    beginning = _beginning(path)
+    return any(f'"{word}"'.encode() in beginning for word in words)
+
+
+def has_early(path: Path, name: str, text: str) -> bool:
+    """Whether a member with this name and this text is in the first 64 KiB of a file."""
+    pattern = rf'"{re.escape(name)}"\s*:\s*"{re.escape(text)}"'
+    return re.search(pattern.encode(), _beginning(path)) is not None
+
+
+def _beginning(path: Path) -> bytes:
+    """Nothing, if it cannot be read."""
     try:
         with path.open("rb") as file:
-            beginning = file.read(_BEGINNING)
+            return file.read(_BEGINNING)
     except OSError:
-        return False
-    return any(f'"{word}"'.encode() in beginning for word in words)
+        return b""

@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import FormatError
 from napari_sam.formats.calibration import Calibration
-from napari_sam.formats.format import Feature, Format
+from napari_sam.formats.format import Adding, Feature, Format
 from napari_sam.formats.json_files import read_json
 from napari_sam.formats.label_planes import label_planes, reading
 from napari_sam.formats.label_tables import about_classes, as_json
+from napari_sam.formats.ome_zarr_places import NAME, is_all_in, is_image, label_name
 from napari_sam.formats.ome_zarr_reading import (
     KEY,
     attributes_of,
@@ -48,14 +49,13 @@ if TYPE_CHECKING:
 
 __all__ = ["OME_ZARR", "OME_ZARR_04", "write_into"]
 
-_NAME = "objects"
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _CHUNK, _COARSEST = 1024, 256
 _GREY = "#808080"
 
 
 def write_into(
-    image: str | Path, found: Segmentation, name: str = _NAME, version: str = "", *, overwrite: bool = False
+    image: str | Path, found: Segmentation, name: str = NAME, version: str = "", *, overwrite: bool = False
 ) -> Path:
     """Add a label image to an image in OME-Zarr.
 
@@ -287,8 +287,13 @@ def _write(path: Path, found: Sequence[Segmentation], version: str) -> None:
     (one,) = found
     zarr = _libraries()
     zarr.open_group(str(path), mode="w", zarr_format=_zarr_format(version))
-    _write_list(path / "labels", version, _NAME)
-    _write_label(path / "labels" / _NAME, version, _NAME, one, beside=False)
+    _write_list(path / "labels", version, NAME)
+    _write_label(path / "labels" / NAME, version, NAME, one, beside=False)
+
+
+def _add(path: Path, found: Sequence[Segmentation], overwrite: bool) -> Path:
+    (one,) = found
+    return write_into(path, one, label_name(one.name), overwrite=overwrite)
 
 
 def _write_04(path: Path, found: Sequence[Segmentation]) -> None:
@@ -320,6 +325,7 @@ def _recognises_05(path: Path) -> bool:
 
 
 _HOLDS = frozenset(Feature) - {Feature.OVERLAP, Feature.SEVERAL}
+_BESIDE = Adding(is_image, _add)
 
 OME_ZARR = Format(
     name="ome-zarr",
@@ -330,6 +336,8 @@ OME_ZARR = Format(
     read=_read,
     recognises=_recognises_05,
     is_folder=True,
+    is_all_in=is_all_in,
+    adding=_BESIDE,
 )
 
 OME_ZARR_04 = Format(
@@ -341,4 +349,6 @@ OME_ZARR_04 = Format(
     read=_read,
     recognises=_recognises_04,
     is_folder=True,
+    is_all_in=is_all_in,
+    adding=_BESIDE,
 )

@@ -11,10 +11,15 @@ from pathlib import Path
 
 __all__ = ["replacing"]
 
+# Letters of a name, with all suffixes that a writer looks at.
+_KEPT = 24
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path`, with the same suffix, whose file or folder takes the place of `path` at the end.
+
+    Of the name of `path` it has the end only: a name as long as a file system takes it has no room for more.
 
     If anything goes wrong, what was at `path` is there as it was, and nothing else.
 
@@ -25,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     token = secrets.token_hex(4)
-    new, old = path.with_name(f".{token}.{path.name}"), path.with_name(f".{token}.old.{path.name}")
+    end = path.name[-_KEPT:]
+    new, old = path.with_name(f".{token}.{end}"), path.with_name(f".{token}.old.{end}")
     try:
         yield new
         if new.is_dir():

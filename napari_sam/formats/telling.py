@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_sam.errors import AnnotationError, FormatError, FormatWarning
 
-__all__ = ["naming", "tell_left_out", "warnings_to"]
+__all__ = ["naming", "tell_left_out", "warnings_to", "writing"]
 
 
 @contextlib.contextmanager
@@ -27,6 +27,23 @@ def naming(path: Path) -> Iterator[None]:
     except (FormatError, AnnotationError) as error:
         told = str(error)
         raise FormatError(told if str(path) in told else f"{path} cannot be read: {told}") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make errors of the operating system errors of a file that is written.
+
+    Raises
+    ------
+    FormatError
+        In place of every OSError and MemoryError; its sentence has the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FormatError(f"{path} cannot be written: {error.strerror or error}.") from error
+    except MemoryError:
+        raise FormatError(f"{path} needs more memory to be written than there is.") from None
 
 
 @contextlib.contextmanager

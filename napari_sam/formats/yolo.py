@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import FormatError
 from napari_sam.formats.class_lists import classes_of
+from napari_sam.formats.folders import holds_only
 from napari_sam.formats.format import Feature, Format
 from napari_sam.formats.json_files import LARGEST
 from napari_sam.formats.outlines import outlines
@@ -156,6 +157,8 @@ def read_yolo_folder(path: Path, shape: tuple[int, ...] | None) -> list[Segmenta
         raise FormatError(f"{path} is no folder: choose the folder of a YOLO data set.")
     labels = path / "labels"
     files = sorted(labels.rglob("*.txt") if labels.is_dir() else path.glob("*.txt"))
+    if not files and not labels.is_dir():
+        raise FormatError(f"{path} has no labels: choose the folder of a YOLO data set.")
     reader = _Reader(find_described(path))
     found = [reader.segmentation(file, shape) for file in files if file.name != "classes.txt"]
     return _checked_shape(path, found, shape)
@@ -254,15 +257,23 @@ def _checked(values: NDArray[np.float64], told: str) -> tuple[int, float | None,
 def _recognises(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            words = file.readline(_BEGINNING).split()
-        values = [float(word) for word in words[:7]]
+            line = file.readline(_BEGINNING)
+        values = [float(word) for word in line.split()[:7]]
     except (OSError, ValueError):
         return False
+    if not line:  # of an image without objects
+        return True
     return len(values) == 7 and values[0] % 1 == 0 and all(-1 < value < 2 for value in values[1:])
 
 
 def _recognises_folder(path: Path) -> bool:
     return path.is_dir() and ((path / "labels").is_dir() or (path / "classes.txt").is_file())
+
+
+def _is_all_in_folder(path: Path) -> bool:
+    ours = (path / "data.yaml").is_file() and holds_only(path, r"data\.yaml|labels/|labels/[^/]+\.txt")
+    # Notes of somebody may be among the labels.
+    return ours and all(_recognises(file) for file in (path / "labels").glob("*.txt"))
 
 
 FORMAT = Format(
@@ -284,4 +295,5 @@ FOLDER = Format(
     read=read_yolo_folder,
     recognises=_recognises_folder,
     is_folder=True,
+    is_all_in=_is_all_in_folder,
 )
