@@ -19,6 +19,7 @@ from napari_sam import (
     cli_train,
 )
 from napari_sam.cli_errors import one_sentence_errors
+from napari_sam.cli_images import calibration_of_image, opened, tiff_of
 from napari_sam.errors import PromptError
 
 __all__ = ["app", "main"]
@@ -75,6 +76,13 @@ def predict(
         list[str] | None,
         typer.Option(metavar="INDEX", help="Which plane of a stack, per axis: repeated, or as 3,0."),
     ] = None,
+    channel_axis: Annotated[
+        int | None,
+        typer.Option(
+            help="Which axis is channels; if it is the last, its planes are chosen as others.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="Name of a model (see `napari-sam models`), or path of a checkpoint.")
     ] = "nano",
@@ -94,10 +102,12 @@ def predict(
         indices = [index for text in plane or [] for index in _indices(text)]
 
         # torch takes seconds to import: not before the arguments are known to be sound.
-        from napari_sam.inference.files import check_output, read_image, read_plane, write_labels
+        from napari_sam.inference.files import check_apart, check_output, read_image, write_labels
 
+        check_apart(output, image)
         check_output(output, force=force)
-        pixels = read_plane(image, indices)
+        whole = opened(image, channel_axis)
+        pixels = whole.plane(indices)
 
         from napari_sam.inference.engine import encode, segment
         from napari_sam.inference.image import as_rgb
@@ -112,9 +122,15 @@ def predict(
             box=corners[0] if corners else None,
             mask_input=None if mask_input is None else read_image(mask_input)[0],
         )
+        if not prompts.selects_something:
+            raise PromptError(
+                "Points with the label 0 select nothing by themselves: add a point on the object, or a box."
+            )
         network = load_model(model, device=device)
         result = segment(network, encode(network, rgb), prompts)
-        write_labels(output, result.mask.to_array().astype("uint8"), force=force)
+        calibration = calibration_of_image(image, whole)
+        tiff = tiff_of(None if calibration is None else calibration.plane)
+        write_labels(output, result.mask.to_array().astype("uint8"), force=force, tiff=tiff)
         area, found = result.mask.area, result.mask.box_xyxy
         if as_json:
             typer.echo(json.dumps({"score": result.score, "box": found, "area": area}))
@@ -128,12 +144,15 @@ def demo(
     show: Annotated[
         bool | None, typer.Option("--show/--no-show", help="Open napari; by default if there is a display.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files of these names in a folder of yours.")
+    ] = False,
 ) -> None:
     """Segment the coins of a sample image and write labels, an overlay and a table."""
     with one_sentence_errors():
         from napari_sam.demo import run
 
-        run(out, show=show)
+        run(out, show=show, force=force)
 
 
 app.command()(cli_replay.replay)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from napari_sam.cli_errors import one_sentence_errors
-from napari_sam.errors import FormatError
+from napari_sam.cli_images import calibration_of_image, opened
+from napari_sam.errors import FormatError, FormatWarning, NapariSamError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_sam.formats import Format
+    from napari_sam.formats import Calibration, Format, Segmentation
+    from napari_sam.inference.image_files import ImageFile
 
 __all__ = ["Per", "convert", "formats", "told"]
+
+_T = TypeVar("_T")
 
 
 class Per(StrEnum):
@@ -51,11 +55,17 @@ def convert(
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option(help="The image: for its size, and for intensities in a table.", show_default=False),
+        typer.Option(
+            help="The image: for its size, that of its pixels, and intensities in a table.",
+            show_default=False,
+        ),
     ] = None,
     channel_axis: Annotated[
         int | None,
-        typer.Option(help="Which axis of the image is channels; colours are known.", show_default=False),
+        typer.Option(
+            help="Which axis of the image is channels; by default that of the file, if IN has none.",
+            show_default=False,
+        ),
     ] = None,
     per: Annotated[
         Per, typer.Option(help="What has a row of a table: an object on each plane, or the whole of it.")
@@ -75,14 +85,26 @@ def convert(
         from napari_sam.formats import convert as converted
         from napari_sam.formats.catalogue import written_format
         from napari_sam.formats.tables import TABLES, measuring
+        from napari_sam.inference.files import check_apart
 
         chosen = written_format(target, to or "")
-        pixels = None
+        pixels = calibration = None
         if image is not None:
-            pixels, channel_axis = _opened(image, channel_axis)
+            check_apart(target, image)
+            whole = opened(image)
+            pixels = whole.pixels
+            if channel_axis is None:
+                channel_axis = _channels(whole, source, kind or "")
+            elif not -pixels.ndim <= channel_axis < pixels.ndim:
+                raise FormatError(
+                    f"{image} has the shape {pixels.shape}, and no axis {channel_axis} for channels."
+                )
             sides = _without(pixels.shape, channel_axis)
+            calibration = _without_channels(calibration_of_image(image, whole), whole, channel_axis)
         if chosen in TABLES or per is Per.OBJECT:
             chosen = measuring(chosen, pixels, channel_axis=channel_axis, per=per.value)
+        if calibration is not None:
+            chosen = _calibrated(chosen, sides, calibration)
         for path in converted(source, target, to=chosen, kind=kind or "", shape=sides, overwrite=force):
             typer.echo(str(path))
 
@@ -140,20 +162,55 @@ def _sides(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(side) for side in text.split(","))
 
 
-def _opened(image: Path, channel_axis: int | None) -> tuple[NDArray[Any], int | None]:
-    """An image, and which of its axes is channels."""
-    from napari_sam.inference.files import read_image
+def _channels(image: ImageFile, source: Path, kind: str) -> int | None:
+    """Which axis is channels, as the image says, unless the objects have it, too."""
+    if image.colour or image.channel_axis is None:
+        return -1 if image.colour else None
+    from napari_sam.formats import read
 
-    pixels, colour = read_image(image)
-    if channel_axis is None:
-        return pixels, -1 if colour else None
-    if not -pixels.ndim <= channel_axis < pixels.ndim:
-        raise FormatError(f"{image} has the shape {pixels.shape}, and no axis {channel_axis} for channels.")
-    return pixels, channel_axis
+    # What is wrong with the file is told when it is read for good.
+    with contextlib.suppress(NapariSamError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        if any(one.shape == image.pixels.shape for one in read(source, kind)):
+            return None
+    return image.channel_axis
 
 
-def _without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+def _without(values: tuple[_T, ...], axis: int | None) -> tuple[_T, ...]:
     if axis is None:
-        return shape
-    at = axis % len(shape)
-    return shape[:at] + shape[at + 1 :]
+        return values
+    at = axis % len(values)
+    return values[:at] + values[at + 1 :]
+
+
+def _without_channels(
+    calibration: Calibration | None, image: ImageFile, axis: int | None
+) -> Calibration | None:
+    """The axes that objects have."""
+    at = None if axis is None else axis % image.pixels.ndim
+    if calibration is None or at is None or (image.colour and at == image.pixels.ndim - 1):
+        return calibration
+    if image.colour:
+        return None
+    from napari_sam.formats import Calibration
+
+    return Calibration(
+        calibration.axes[:at] + calibration.axes[at + 1 :],
+        _without(calibration.scale, at),
+        _without(calibration.translate, at),
+        _without(calibration.units, at),
+    )
+
+
+def _calibrated(chosen: Format, shape: tuple[int, ...] | None, calibration: Calibration) -> Format:
+    """The same format, in which objects that have no size get that of the image."""
+
+    def placed(one: Segmentation) -> Segmentation:
+        if one.shape != shape or not one.calibration.is_plain:
+            return one
+        leading = calibration.axes[:-2]
+        # The objects may know more of the axes than the image.
+        axes = one.calibration.axes if set(leading) <= {"q"} else calibration.axes
+        return replace(one, calibration=replace(calibration, axes=axes))
+
+    return replace(chosen, write=lambda path, found: chosen.write(path, [placed(one) for one in found]))

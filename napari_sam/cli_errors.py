@@ -24,6 +24,11 @@ def one_sentence_errors() -> Iterator[None]:
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
 
 
+_IN_PYTHON = ("say that it is to be replaced", "replace it by overwrite=True")
+
+
 def _fail(sentence: str) -> NoReturn:
+    for words in _IN_PYTHON:  # what the shell has an option for
+        sentence = sentence.replace(words, "use --force to replace it")
     typer.echo(f"napari-sam: {sentence}", err=True)
     raise typer.Exit(2)

@@ -45,7 +45,9 @@ def evaluate(
             help="Instead of folders: an index.csv, or the folder that holds it.", show_default=False
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the index.")] = "val",
+    split: Annotated[
+        str | None, typer.Option(help="Split of the index; val without it.", show_default=False)
+    ] = None,
     datasets: Annotated[
         list[str] | None,
         typer.Option(help="Only this data set of the index; repeatable.", show_default=False),
@@ -99,6 +101,8 @@ def evaluate(
         files = _files(images, labels, index, split, datasets)
         for output in (csv, json):
             _check(output, force)
+        if csv is not None and json is not None and csv.resolve() == json.resolve():
+            raise ImageError(f"--csv and --json are both {csv}: give two names.")
 
         from napari_sam.evaluation import evaluate as measure
         from napari_sam.evaluation.datasets import some_of_each
@@ -141,14 +145,20 @@ def evaluate(
 
 
 def _files(
-    images: Path | None, labels: Path | None, index: Path | None, split: str, datasets: list[str] | None
+    images: Path | None,
+    labels: Path | None,
+    index: Path | None,
+    split: str | None,
+    datasets: list[str] | None,
 ) -> list[LabelledFile]:
     """What is to be measured, before anything is read."""
     from napari_sam.evaluation.datasets import list_folders, list_index
 
     if index is not None and images is None and labels is None:
-        return list_index(index, split, datasets)
+        return list_index(index, "val" if split is None else split, datasets)
     if index is None and images is not None and labels is not None:
+        if split is not None or datasets:
+            raise ImageError("--split and --datasets choose from an index: leave them out, or give --index.")
         return list_folders(images, labels)
     raise ImageError("Give either --images and --labels, or --index.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_sam.cli_errors import one_sentence_errors
+from napari_sam.cli_images import calibration_of_image, opened, tiff_of
 
 if TYPE_CHECKING:
     from napari_sam.annotation.replay import Recomputed, Replay
@@ -39,19 +40,24 @@ def replay(
     mask with the saved one is printed. Imported and hand-painted objects stay as they are.
     """
     with one_sentence_errors():
-        from napari_sam.inference.files import check_output, read_image, write_labels
+        from napari_sam.inference.files import check_apart, check_output, write_labels
 
         if output is not None:
+            check_apart(output, image)
             check_output(output, force=force)
-        pixels, _ = read_image(image)
+        whole = opened(image, palette=False)
 
         from napari_sam.annotation.replay import replay as ask_again
 
-        found = ask_again(file, pixels, model=model, device=device, force=force)
+        found = ask_again(file, whole.pixels, model=model, device=device, force=force)
         for doubt in found.doubts:
             typer.echo(f"napari-sam: {doubt}", err=True)
         if output is not None:
-            write_labels(output, found.document.to_labels("int64"), force=force)
+            labels = found.document.to_labels("int64")
+            calibration = calibration_of_image(image, whole)
+            if calibration is not None and len(calibration.axes) != labels.ndim:
+                calibration = None
+            write_labels(output, labels, force=force, tiff=tiff_of(calibration))
         if as_json:
             typer.echo(json.dumps(_record(found), indent=1))
         else:

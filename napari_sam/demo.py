@@ -51,7 +51,13 @@ class DemoResult:
     files: list[Path]
 
 
-def run(out: str | os.PathLike[str] = "demo-out", *, show: bool | None = None) -> DemoResult:
+_DEFAULT = "demo-out"
+_FILES = ("labels.tif", "overlay.png", "table.csv")
+
+
+def run(
+    out: str | os.PathLike[str] = _DEFAULT, *, show: bool | None = None, force: bool = False
+) -> DemoResult:
     """Segment 24 coins with the embedded model, write the results and show them.
 
     Nothing is downloaded: the image comes with scikit-image, the weights with this package.
@@ -59,15 +65,17 @@ def run(out: str | os.PathLike[str] = "demo-out", *, show: bool | None = None) -
     Parameters
     ----------
     out : path
-        Folder for ``labels.tif``, ``overlay.png`` and ``table.csv``; made if missing. These
-        files are replaced.
+        Folder for ``labels.tif``, ``overlay.png`` and ``table.csv``; made if missing. In the default one,
+        these files are replaced.
     show : bool, optional
         Open napari and wait until it is closed; by default where there is a display.
+    force : bool, default False
+        Replace these files in any folder.
 
     Raises
     ------
     NapariSamError
-        If `show` is asked for and there is no display.
+        If `show` is asked for and there is no display, or files would be replaced.
     """
     from skimage.data import coins
 
@@ -77,10 +85,16 @@ def run(out: str | os.PathLike[str] = "demo-out", *, show: bool | None = None) -
     if show and not has_display():
         raise NapariSamError("There is no display to open napari on: use --no-show.")
     folder = Path(out)
+    files = [folder / name for name in _FILES]
+    taken = next((path for path in files if path.exists()), None)
+    # What is in the default folder is of the demo before.
+    if taken is not None and not force and folder != Path(_DEFAULT):
+        raise NapariSamError(
+            f"{taken} exists: choose another folder with --out, or use --force to replace it."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     image = coins()
     labels, scores = segment_clicks(load_model("nano"), image, CLICKS)
-    files = [folder / "labels.tif", folder / "overlay.png", folder / "table.csv"]
     write_labels(files[0], labels, force=True)
     _write_overlay(files[1], image, labels)
     _write_table(files[2], labels, scores)

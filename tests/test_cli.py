@@ -147,6 +147,7 @@ GOOD = ("--point", "100,56")
         (("--point", "a,b"), "is not a point"),
         (("--point", "nan,2"), "finite"),
         (("--point", "1,2,7"), "not 7"),
+        (("--point", "1,2,0", "--point", "3,4,0"), "add a point on the object"),
         (("--point", "1000,2"), "384 pixels wide and 303 high"),
         (("--box", "1,2,3"), "is not a box"),
         (("--box", "1,2,1,9"), "no area"),
@@ -200,6 +201,17 @@ def test_outputs_are_checked_and_not_overwritten(call: CommandLine, image: Path,
         assert code == 2
         assert message in errors
     assert sorted(p.name for p in tmp_path.iterdir()) == ["coins.png", "out.tif"]
+
+
+@pytest.mark.parametrize("name", ["image.tif", "link.tif"])
+def test_an_image_is_not_replaced_by_its_mask(call: CommandLine, tmp_path: Path, name: str) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", IMAGE)
+    (tmp_path / "link.tif").symlink_to("image.tif")
+    before = (tmp_path / "image.tif").read_bytes()
+    code, _, errors = call("predict", tmp_path / "image.tif", *GOOD, "-o", tmp_path / name, "--force")
+    assert code == 2
+    assert "is the image itself: choose another name" in errors
+    assert (tmp_path / "image.tif").read_bytes() == before
 
 
 def test_usage() -> None:

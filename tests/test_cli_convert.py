@@ -246,9 +246,19 @@ def test_the_list_of_formats() -> None:
     assert "*.ome.zarr/" in rows["ome-zarr"]
 
 
+def test_what_is_there_is_replaced_by_an_option_of_the_shell(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif"):
+        write(tmp_path / name, LABELS)
+    done = run(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        f"napari-sam: {tmp_path / 'b.tif'} exists: choose another name, or use --force to replace it.\n"
+    )
+
+
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     write(tmp_path / "one.tif", LABELS)
-    path = tmp_path / f"{'ä' * 122}.npy"  # with the name of a temporary file, too long for most systems
+    path = tmp_path / f"{'ä' * 126}.npy"  # too long for most systems
     done = run(tmp_path / "one.tif", path)
     assert done.exit_code == 2
     assert f"{path} cannot be written: " in done.stderr

@@ -148,6 +148,9 @@ def test_classical_methods_are_measured_without_a_model(data: Path) -> None:
         (["--json", "."], ". is a folder"),
         (["--model", "nowhere.pt"], "nowhere.pt"),
         (["--model", "none"], "add --baselines"),
+        (["--datasets", "foo"], "--split and --datasets choose from an index"),
+        (["--split", "test"], "--split and --datasets choose from an index"),
+        (["--csv", "x.csv", "--json", "./x.csv"], "--csv and --json are both x.csv"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_sentence(data: Path, arguments: list[str], sentence: str) -> None:

@@ -19,6 +19,7 @@ from napari_sam.annotation.annotation import Annotation
 from napari_sam.annotation.archive import load_annotation
 from napari_sam.annotation.planes import Planes
 from napari_sam.cli import app
+from napari_sam.errors import FormatError
 
 Z, Y, X = np.mgrid[-3:4, :72, :88]
 BALL = 500 - 30 * Z**2 - (Y - 30) ** 2 - (X - 40) ** 2 > 0
@@ -101,6 +102,9 @@ def test_tracks_and_tables(folder: Path, tmp_path: Path) -> None:
         (["--axis", "2"], "no neighbours along axis 2"),
         (["--format", "gif"], "no format 'gif'"),
         (["--model", "no-such-model"], "no-such-model"),
+        (["--format", "annotation"], ".napari-sam.zip"),
+        (["--format", "png"], "has the shape (7, 72, 88)"),
+        (["--format", "yolo"], "not of an image of the shape (7, 72, 88)"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_nothing_is_written(
@@ -114,12 +118,52 @@ def test_what_cannot_be_done_is_one_sentence_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["l.png", "l.txt", "l.roi"])
+def test_what_a_format_cannot_hold_is_told_before_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def propagate(*_: object, **__: object) -> None:
+        pytest.fail("The work has begun.")
+
+    monkeypatch.setattr(Annotation, "propagate", propagate)
+    done = run(folder, tmp_path / name)
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith("napari-sam: ")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_at_last_is_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise FormatError("The disk is full: make room.")
+
+    monkeypatch.setattr("napari_sam.cli_propagate._write", full)
+    (tmp_path / "l.napari-sam.zip").write_text("mine")
+    done = run(folder, tmp_path / "l.tif", "--object", 1, "--stop", 4)
+    kept = tmp_path / "l_2.napari-sam.zip"
+    assert done.exit_code == 2
+    assert done.stderr == f"napari-sam: The disk is full: make room; what was found is in {kept}.\n"
+    assert {plane.index[0] for plane in load_annotation(kept)[0].objects[0].base} == {4}
+    assert (tmp_path / "l.napari-sam.zip").read_text() == "mine"
+
+
+def test_a_stack_is_not_replaced_by_its_labels(folder: Path, tmp_path: Path) -> None:
+    for name in ("stack.tif", "known.napari-sam.zip"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    done = run(tmp_path, tmp_path / "stack.tif", "--force")
+    assert done.exit_code == 2
+    assert "is the image itself" in done.stderr
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "stack.tif"), STACK)
+
+
 def test_a_file_that_is_there_is_replaced_only_by_force(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.tif"
     target.write_text("mine")
     done = run(folder, target)
     assert (done.exit_code, target.read_text()) == (2, "mine")
-    assert "exists" in done.stderr
+    assert f"{target} exists: choose another name, or use --force to replace it." in done.stderr
 
 
 def test_another_image_is_refused_unless_it_is_forced(folder: Path, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 from skimage.io import imread
+from typer.testing import CliRunner
 
 import napari_sam
+from napari_sam.cli import app
 from napari_sam.demo import CLICKS, DemoResult, has_display, run, segment_clicks
 from napari_sam.errors import NapariSamError
 from napari_sam.inference.predictor import SamPredictor
@@ -73,6 +75,24 @@ def test_it_says_where_the_files_are(tmp_path: Path, capsys: pytest.CaptureFixtu
     for path in result.files:
         assert str(path.resolve()) in printed
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["labels.tif", "overlay.png", "table.csv"]
+
+
+def test_files_of_others_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "table.csv"
+    mine.write_text("mine")
+    with pytest.raises(NapariSamError, match=r"table.csv exists: .*--force"):
+        run(tmp_path, show=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    assert mine.read_text() == "mine"
+    run(tmp_path, show=False, force=True)
+    assert mine.read_text().startswith("id,")
+    # What is in the default folder is of the demo before.
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        run(show=False)
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--no-show"])
+    assert (done.exit_code, "exists" in done.stderr) == (2, True)
+    assert CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--no-show", "--force"]).exit_code == 0
 
 
 def test_without_a_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,91 +1,36 @@
-"""Planes from image files, and label images into files."""
+"""Label images into files, which appear complete or not at all; images from files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import ImageError, reason_of
+from napari_sam.errors import ImageError
+from napari_sam.inference.image_files import read_image, read_plane
 
-__all__ = ["check_output", "open_atomic", "read_image", "read_plane", "write_labels"]
+__all__ = ["check_apart", "check_output", "open_atomic", "read_image", "read_plane", "write_labels"]
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
-_TIFF = (".tif", ".tiff")
 
 
-def read_plane(path: str | os.PathLike[str], plane: Sequence[int] = ()) -> NDArray[Any]:
-    """Read one plane of an image file.
-
-    Parameters
-    ----------
-    path : path
-        NPY, TIFF (with all its pages as one array), or what scikit-image reads: PNG, JPEG, ...
-    plane : sequence of int
-        One index for each axis before height and width; negative ones count from the end.
-
-    Returns
-    -------
-    ndarray, shape (H, W) or (H, W, channels)
+def check_apart(target: Path, *images: Path) -> None:
+    """Make sure that no image is replaced by what is found in it.
 
     Raises
     ------
     ImageError
-        If the file is missing or not an image, or `plane` does not choose one plane of it.
+        If `target` is one of them, under whatever name.
     """
-    source = Path(path)
-    array, colour = read_image(source)
-    leading = array.shape[: max(0, array.ndim - (3 if colour else 2))]
-    if len(plane) != len(leading):
-        if not leading:
-            raise ImageError(f"{source.name} has one plane, of shape {array.shape}: leave --plane away.")
-        raise ImageError(
-            f"{source.name} has the shape {array.shape}: choose a plane with --plane "
-            f"and {_count(len(leading))} within {leading}."
-        )
-    for axis, (index, length) in enumerate(zip(plane, leading, strict=True)):
-        if not -length <= index < length:
-            raise ImageError(
-                f"Plane {index} is outside axis {axis} of {source.name}, which has the shape {array.shape}: "
-                f"choose 0 to {length - 1}."
-            )
-    return np.array(array[tuple(plane)])
-
-
-def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[Any], bool]:
-    """Read an image file, with all its planes.
-
-    Parameters
-    ----------
-    path : path
-        NPY, TIFF (with all its pages as one array), or what scikit-image reads: PNG, JPEG, ...
-
-    Returns
-    -------
-    array : ndarray
-        Uncompressed stacks are read from the file where they are used.
-    colour : bool
-        Whether the last axis is colour.
-
-    Raises
-    ------
-    ImageError
-        If the file is missing or not an image.
-    """
-    source = Path(path)
-    if not source.is_file():
-        raise ImageError(f"There is no image file {source}: check the path.")
-    try:
-        return _read(source)
-    # Decoders raise anything on damaged files: ValueError, SyntaxError, struct.error, KeyError, ...
-    except Exception as error:
-        raise ImageError(f"{source} cannot be read as an image ({reason_of(error)}).") from error
+    for image in images:
+        if target.exists() and image.exists() and target.samefile(image):
+            raise ImageError(f"{target} is the image itself: choose another name for what is found in it.")
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -111,7 +56,13 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     return target
 
 
-def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], *, force: bool = False) -> None:
+def write_labels(
+    path: str | os.PathLike[str],
+    labels: NDArray[Any],
+    *,
+    force: bool = False,
+    tiff: Mapping[str, Any] | None = None,
+) -> None:
     """Write a label image in the smallest unsigned type that holds its ids.
 
     The file appears complete or not at all.
@@ -123,6 +74,9 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], *, force: b
     labels : ndarray of int, shape (..., H, W)
     force : bool
         Replace an existing file.
+    tiff : mapping, optional
+        Arguments of ``tifffile.imwrite`` that say what the axes are and how large a pixel is. By default,
+        nothing is known of the axes before the last two.
 
     Raises
     ------
@@ -157,8 +111,7 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], *, force: b
                 smallest,
                 compression="zlib",
                 photometric="minisblack",  # three planes are not a colour image
-                # Which axes come before the last two is not known.
-                metadata={"axes": "Q" * (labels.ndim - 2) + "YX"},
+                **(tiff or {"metadata": {"axes": "Q" * (labels.ndim - 2) + "YX"}}),
             )
 
 
@@ -176,36 +129,3 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> tuple[NDArray[Any], bool]:
-    """The whole array, and whether its last axis is colour."""
-    suffix = path.suffix.lower()
-    if suffix in _TIFF:
-        import tifffile
-
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            # Uncompressed stacks may be larger than memory: of these, only the chosen plane is read.
-            whole = series.asarray() if series.dataoffset is None else tifffile.memmap(path, mode="r")
-            array, axes = np.asarray(whole), series.axes
-        if "S" in axes:  # samples of one pixel: colour, perhaps kept plane by plane
-            return np.moveaxis(array, axes.index("S"), -1), True
-        return array, False
-    if suffix == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    else:
-        from skimage.io import imread
-
-        # Given a path, imageio leaves the files open that it cannot read.
-        with path.open("rb") as opened:
-            array = np.asarray(imread(opened))
-        if array.ndim == 3 and array.shape[-1] == 2:  # gray, and how opaque it is
-            array = array[..., 0]
-    if array.ndim >= 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    return array, array.ndim >= 3 and array.shape[-1] in (3, 4)
-
-
-def _count(axes: int) -> str:
-    return "an index" if axes == 1 else f"{axes} indices"

@@ -65,6 +65,12 @@ class StackLabels:
         Masks of neighbouring planes have the same label if they overlap by at least this IoU, and match best:
         see :func:`~napari_sam.inference.linking.link_planes`. By default, each mask has its own.
 
+    Attributes
+    ----------
+    ids : ndarray, shape (N,), int64
+        The labels of the masks of the last plane. With `link`, that of a mask which is hidden by others is 0,
+        until :meth:`completed`; without, it has a number that no pixel has.
+
     Raises
     ------
     ValueError
@@ -78,6 +84,8 @@ class StackLabels:
     >>> stack, linked = StackLabels(), StackLabels(link=0.3)
     >>> [stack.add(found).tolist() for _ in range(2)], [linked.add(found).tolist() for _ in range(2)]
     ([[[0, 1, 1, 0]], [[0, 2, 2, 0]]], [[[0, 1, 1, 0]], [[0, 1, 1, 0]]])
+    >>> stack.ids.tolist(), linked.ids.tolist()
+    ([2], [1])
     """
 
     def __init__(
@@ -86,6 +94,7 @@ class StackLabels:
         self._small, self._semantic = smaller_on_top, semantic
         self._linker = None if link is None else Linker(link)
         self._used = 0
+        self.ids: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
     def add(self, found: MaskCandidates, *, first: bool = False) -> NDArray[np.integer]:
         """The labels of the next plane: shape (H, W), int32 or, if semantic, uint8.
@@ -97,54 +106,93 @@ class StackLabels:
             It is no neighbour of the plane before.
         """
         labels = label_image(found, smaller_on_top=self._small, semantic=self._semantic)
-        if self._semantic:
-            return labels
-        new = np.zeros(len(found) + 1, dtype=np.int32)
-        if self._linker is None:
-            new[1:] = self._used + np.arange(1, len(new))
+        if self._linker is None or self._semantic:
+            self.ids = self._used + np.arange(1, len(found) + 1)
             self._used += len(found)
         else:
+            self.ids = np.zeros(len(found), dtype=np.int64)
             if first:
                 self._linker.skip()
-            seen = np.unique(labels[labels > 0])
-            boxes = found.boxes[seen.astype(np.intp) - 1].tolist()
-            new[seen] = 1 + self._linker.add(
+            seen = np.unique(labels[labels > 0]).astype(np.intp)
+            boxes = found.boxes[seen - 1].tolist()
+            self.ids[seen - 1] = 1 + self._linker.add(
                 [
                     Mask((y0, x0), labels[y0:y1, x0:x1] == label, found.shape)
                     for label, (x0, y0, x1, y1) in zip(seen.tolist(), boxes, strict=True)
                 ]
             )
-        result: NDArray[np.int32] = new[labels]
+            self._used = self._linker.count
+        if self._semantic:
+            return labels
+        result: NDArray[np.int32] = np.append(0, self.ids).astype(np.int32)[labels]
         return result
 
+    def completed(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the masks of a plane, once all planes are there: hidden ones get those that are left.
 
-def write_csv(path: Path, found: MaskCandidates, image: str) -> None:  # noqa: ARG001 - one signature for all
-    """A table with a row for each mask; boxes are x, y, and the number of columns and rows."""
+        Parameters
+        ----------
+        ids : ndarray, shape (N,), int64
+            As they were when the plane was added.
+        """
+        full, hidden = ids.copy(), np.flatnonzero(ids == 0)
+        full[hidden] = self._used + np.arange(1, len(hidden) + 1)
+        self._used += len(hidden)
+        return full
+
+
+def write_csv(
+    path: Path,
+    found: MaskCandidates,
+    image: str,  # noqa: ARG001 - one signature for all
+    ids: NDArray[np.integer] | None = None,
+) -> None:
+    """A table with a row for each mask; boxes are x, y, and the number of columns and rows.
+
+    Parameters
+    ----------
+    path : Path
+    found : MaskCandidates
+    image : str
+        Name of the image.
+    ids : ndarray of int, shape (N,), optional
+        Of the masks; from 1 on, if not given.
+    """
     sizes = found.boxes[:, 2:] - found.boxes[:, :2]
     scores = np.stack([found.predicted_iou, found.stability], axis=1).astype(np.float64)
-    columns = (found.areas[:, None], found.boxes[:, :2], sizes, found.points, scores, found.crop_boxes)
+    numbers = np.arange(1, len(found) + 1) if ids is None else ids
+    columns = (
+        numbers,
+        found.areas[:, None],
+        found.boxes[:, :2],
+        sizes,
+        found.points,
+        scores,
+        found.crop_boxes,
+    )
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    for index, row in enumerate(zip(*(column.tolist() for column in columns), strict=True), 1):
-        area, corner, size, point, (iou, stability), crop = row
-        writer.writerow([index, *area, *corner, *size, *point, round(iou, 6), round(stability, 6), *crop])
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        number, area, corner, size, point, (iou, stability), crop = row
+        writer.writerow([number, *area, *corner, *size, *point, round(iou, 6), round(stability, 6), *crop])
     with open_atomic(path) as file:
         file.write(text.getvalue().encode())
 
 
-def write_pngs(path: Path, found: MaskCandidates, image: str) -> None:
+def write_pngs(path: Path, found: MaskCandidates, image: str, ids: NDArray[np.integer] | None = None) -> None:
     """A folder of masks, 255 on the object, numbered as in its ``metadata.csv``, which comes last.
 
-    Masks of a run before that have higher numbers are removed.
+    Masks of a run before that have other numbers are removed. Takes what :func:`write_csv` does.
     """
     from PIL import Image
 
     path.mkdir(exist_ok=True)
-    for index in range(len(found)):
-        with open_atomic(path / f"{index + 1}.png") as file:
+    numbers = range(1, len(found) + 1) if ids is None else ids.tolist()
+    for index, number in enumerate(numbers):
+        with open_atomic(path / f"{number}.png") as file:
             Image.fromarray(found.mask(index).to_array()).convert("L").save(file, format="PNG")
     for old in path.glob("*.png"):
-        if old.stem.isdecimal() and int(old.stem) > len(found):
+        if old.stem.isdecimal() and int(old.stem) not in numbers:
             old.unlink()
-    write_csv(path / "metadata.csv", found, image)
+    write_csv(path / "metadata.csv", found, image, ids)
