@@ -135,10 +135,24 @@ def compressed(handler: Handler) -> None:
     handler.wfile.write(body)
 
 
+def bomb(handler: Handler) -> None:
+    """Little that becomes much when it is unpacked."""
+    body = gzip.compress(bytes(2**26))
+    handler.start(200, Content_Length=len(body), Content_Encoding="gzip")
+    handler.wfile.write(body)
+
+
 def overstated(handler: Handler) -> None:
     """Claim more bytes than there are."""
     handler.start(200, Content_Length=len(handler.server.content) + 7)
     handler.wfile.write(handler.server.content)
+
+
+def unsized(handler: Handler) -> None:
+    """Send much more than the file, without saying how much."""
+    handler.start(200)
+    for _ in range(20):
+        handler.wfile.write(handler.server.content)
 
 
 def moved(handler: Handler) -> None:

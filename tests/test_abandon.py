@@ -32,3 +32,17 @@ def test_the_network_stops_before_its_next_layer() -> None:
         handle.remove()
     encode(model, plane)
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+
+
+def test_another_thread_that_uses_the_model_goes_on() -> None:
+    model = napari_sam.load_model("nano", device="cpu")
+    plane = np.zeros((64, 64, 3), np.uint8)
+    abandoned, done = threading.Event(), []
+    abandoned.set()
+    with abandonable(model, abandoned):
+        thread = threading.Thread(target=lambda: done.append(encode(model, plane)))
+        thread.start()
+        thread.join()
+        with pytest.raises(Abandoned):
+            encode(model, plane)
+    assert len(done) == 1

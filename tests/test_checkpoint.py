@@ -7,6 +7,7 @@ import collections
 import datetime
 import enum
 import functools
+import hashlib
 import os
 import pickle
 import subprocess
@@ -26,6 +27,9 @@ from napari_sam.errors import ModelError
 from napari_sam.models import load_model, sam_model_registry
 from napari_sam.models.checkpoint import load_into, read_state
 from napari_sam.models.identify import Architecture, identify
+from napari_sam.models.zoo import ZOO
+
+WEIGHTS = Path(napari_sam.__file__).parent / "models" / "weights" / "nano.safetensors"
 
 
 def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -314,3 +318,67 @@ def test_paths_and_names_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "mine").write_bytes(b"")
     with pytest.raises(ModelError, match="mine is not a readable checkpoint"):
         load_model("mine", device="cpu")
+
+
+def test_a_file_named_like_a_model_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which weights they are says the file, not its name."""
+    monkeypatch.chdir(tmp_path)
+    Path("vit_b").write_bytes(WEIGHTS.read_bytes())
+    digest = f"sha256:{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()}"
+    for given in (Path("vit_b"), "./vit_b"):
+        model = load_model(given, device="cpu")
+        assert model.digest == digest
+        # By this name the same file is found again.
+        assert load_model(model.name, device="cpu").digest == digest
+    torch.save(Architecture("sam", "vit_t").build().state_dict(), "vit_t")
+    for name in ("vit_t", "vit_b"):
+        Path("vit_t").replace(name)
+        assert sam_model_registry["vit_t"](checkpoint=name).digest.startswith("sha256:")
+        assert sam_model_registry["vit_t"](checkpoint=name).name not in ZOO
+        Path(name).replace("vit_t")
+
+
+@pytest.mark.parametrize("name", ["MINE.SAFETENSORS", "mine.pt", "mine"])
+def test_safetensors_by_any_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(WEIGHTS.read_bytes())
+    assert identify(read_state(tmp_path / name)) == Architecture("nano", "nano")
+    (tmp_path / name).write_bytes(WEIGHTS.read_bytes()[:100_000])
+    with pytest.raises(ModelError, match="is not a readable checkpoint"):
+        read_state(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not weights at all\n" * 10, b"<html>404</html>", b"GIF89a", b"\x93NUMPY"]
+)
+def test_what_is_no_checkpoint_is_not_said_to_hold_weights(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_bytes(content)
+    with pytest.raises(ModelError, match="is not a readable checkpoint"):
+        read_state(tmp_path / "text.pt")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.ones(3, dtype=torch.complex64), "complex weights .a.weight.; save"),
+        (torch.tensor([1.0, torch.nan]), "not finite .a.weight.; take"),
+        (torch.tensor([1.0, torch.inf], dtype=torch.bfloat16), "not finite .a.weight.; take"),
+    ],
+)
+def test_weights_that_cannot_give_masks(tensor: Tensor, message: str, tmp_path: Path) -> None:
+    state = {"a.bias": torch.ones(2), "a.weight": tensor}
+    torch.save({"model": state}, tmp_path / "odd.pt")
+    save_file(state, tmp_path / "odd.safetensors")
+    for name in ("odd.pt", "odd.safetensors"):
+        with pytest.raises(ModelError, match=message):
+            read_state(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["image_encoder.trunk.patch_embed.proj.weight", "image_encoder.pos_embed"],
+)
+def test_weights_without_an_axis(name: str) -> None:
+    state = {name: torch.tensor(1.0), "image_encoder.blocks.0.attn.rel_pos_h": torch.tensor(1.0)}
+    with pytest.raises(ModelError, match="none of the known models"):
+        identify(state)

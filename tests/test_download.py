@@ -231,6 +231,35 @@ def test_what_cannot_be_had_is_one_sentence(
     assert "tiny.pth" not in visible(folder)
 
 
+def test_a_server_that_sends_the_wrong_file_in_pieces_is_asked_twice(folder: Path, publish: Publish) -> None:
+    """Of every answer half arrives; what is put together is always another file."""
+
+    def half(handler: http.Handler) -> None:
+        begun = (handler.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-")
+        handler.send(stop_after=max(CHUNK, (len(OTHER) - int(begun)) // 2))
+
+    with http.serving(OTHER, *[half] * 100) as server:
+        publish(server.url)
+        with pytest.raises(ModelError, match="is not what was published") as error:
+            fetch("tiny", policy=HASTY)
+        assert [headers.get("Range") for headers in server.requests].count(None) == 2
+    assert_one_sentence(error)
+    assert [name for name in visible(folder) if name.startswith("tiny")] == []
+
+
+@pytest.mark.parametrize("answer", [http.unsized, http.bomb])
+def test_no_more_is_taken_than_the_file_has(answer: http.Answer, folder: Path, publish: Publish) -> None:
+    came = [0]
+    with http.serving(CONTENT, answer) as server:
+        publish(server.url)
+        with pytest.raises(ModelError, match="sends more than the 300000 bytes of the published") as error:
+            fetch("tiny", progress=lambda done, _: came.append(done), policy=HASTY)
+        assert len(server.requests) == 1
+    assert_one_sentence(error)
+    assert max(came) <= len(CONTENT)
+    assert [name for name in visible(folder) if name.startswith("tiny")] == []
+
+
 def test_wrong_bytes_leave_nothing(folder: Path, publish: Publish) -> None:
     with http.serving(OTHER) as server:
         publish(server.url)

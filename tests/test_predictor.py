@@ -179,6 +179,20 @@ def test_an_image_that_fails_does_not_leave_the_last_one(nano: PromptableModel) 
     assert not predictor.is_image_set
 
 
+def test_a_head_can_be_trained_on_the_embedding(nano: PromptableModel) -> None:
+    predictor = SamPredictor(nano)
+    predictor.set_image(IMAGE)
+    before = predictor.predict(POINT, [1])[2]
+    for embedding in (predictor.get_image_embedding(), predictor.features):
+        assert embedding is not None
+        head = torch.nn.Conv2d(embedding.shape[1], 1, 1)
+        head(embedding).sum().backward()
+        assert head.weight.grad is not None
+        # It is the caller's: what becomes of it changes no prediction.
+        embedding.zero_()
+    np.testing.assert_array_equal(predictor.predict(POINT, [1])[2], before)
+
+
 def test_prompts_are_checked(predictor: SamPredictor) -> None:
     with pytest.raises(PromptError, match="without labels"):
         predictor.predict(POINT)

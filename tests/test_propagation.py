@@ -144,6 +144,29 @@ def test_a_plane_is_encoded_once_for_all_objects_and_only_where_something_is_wan
     assert asked == {1: 1, 2: 1, 3: 1}
 
 
+def test_how_an_object_looks_elsewhere_is_no_measure(model: PromptableModel) -> None:
+    """Bright on the first planes and faint on the last: each way compares with what it came through."""
+    rng = np.random.default_rng(0)
+    disc = _disc(34, 40, 12)
+    brightness = [200.0] * 5 + [16.0] * 7
+    noisy = [20 + disc * by + rng.normal(0, 1, SIZE) for by in brightness]
+    frames = open_video(np.clip(np.stack(noisy), 0, 255).astype(np.uint8))
+    mask = Mask.from_array(disc)
+    faint, bright = [9, 10, 11], [1, 2]
+
+    def found(annotated: list[int], wanted: list[int]) -> Answers:
+        return _answers(propagate(model, frames, {1: dict.fromkeys(annotated, mask)}, {1: wanted}))
+
+    expected = found([8], faint)
+    assert min(_quality(expected, dict.fromkeys(faint, disc))) > 0.7
+    assert len(_quality(expected, dict.fromkeys(faint, disc))) == 3
+    # In another span, and from the other side.
+    assert found([0, 8], bright + faint) == found([0, 8], bright) | expected
+    assert found([0, 8], faint) == expected
+    backward = found([0, 11], [1, 2, 8, 9, 10])
+    assert all(answer is not None for answer in backward.values())
+
+
 def test_an_annotated_plane_without_the_object_is_its_end(
     model: PromptableModel, embed: Callable[[int], Embedding]
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_sam.errors import PromptError
+from napari_sam.inference.clipping import parts_on
 from napari_sam.inference.drawn import plain
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
@@ -52,10 +54,56 @@ def test_a_scribble_is_a_value() -> None:
     assert scribble != Scribble(scribble.path[:1], 1)
 
 
-def test_what_of_a_scribble_lies_outside_the_image_is_dropped() -> None:
-    scribble = Scribble.create(SIZE, [[5, 5], [5, -3], [600, 7], [9, 9]], 0)
-    assert scribble.path.tolist() == [[5, 5], [9, 9]]
+def test_what_of_a_scribble_lies_outside_the_image_is_cut_off() -> None:
+    scribble = Scribble.create(SIZE, [[5, 5], [5, -3], [501, -3], [501, 3], [530, 3], [9, 3]], 0)
+    assert scribble.path.tolist() == [[5, 5], [5, -0.5], [501, -0.5], [501, 3], [511.5, 3], [9, 3]]
     assert scribble.label == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ([[-10, 100], [600, 100]], [[-0.5, 100], [511.5, 100]]),
+        ([[7, 900], [7, -900]], [[7, 255.5], [7, -0.5]]),
+        ([[-10, -10], [10, 10]], [[-0.5, -0.5], [10, 10]]),
+        ([[-4.5, 1.5], [1.5, -4.5], [300, -4.5], [300, 1]], [[300, -0.5], [300, 1]]),
+        ([[-1e9, 20], [-20, 20], [-20, 30], [1e9, 30]], [[-0.5, 30], [511.5, 30]]),
+        ([[30, 40]], [[30, 40]]),
+        ([[-3, -0.5], [3, -0.5], [3, -0.5]], [[-0.5, -0.5], [3, -0.5]]),
+    ],
+)
+def test_a_scribble_across_the_image_lies_on_it(path: Any, inside: list[list[float]]) -> None:
+    scribble = Scribble.create(SIZE, path, 1)
+    np.testing.assert_allclose(scribble.path, inside)
+    assert Scribble.create(SIZE, scribble.path, 1) == scribble
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(*[st.integers(-30, 60)] * 2), min_size=2, max_size=5),
+    st.tuples(*[st.integers(1, 30)] * 2),
+)
+def test_parts_of_a_line_are_those_of_its_points(line: list[tuple[int, int]], size: tuple[int, int]) -> None:
+    """Compared with many points along it."""
+    path = np.array(line, dtype=np.float64)
+    along = np.linspace(0, 1, 1001)[:, np.newaxis]
+    points = np.concatenate([a + along * (b - a) for a, b in itertools.pairwise(path)])
+    corner = np.array([size[1], size[0]]) - 0.5
+    inside = points[((points >= -0.5) & (points <= corner)).all(axis=1)]
+    parts = parts_on(size, path)
+    assert ((parts >= -0.5) & (parts <= corner)).all()
+    if len(inside):
+        assert np.min([_distance(inside, part) for part in parts], axis=0).max() < 1e-9
+    elif len(parts):
+        # Between two of the points: a corner that is just touched.
+        assert np.linalg.norm(parts[:, 1] - parts[:, 0], axis=1).max() < 0.2
+
+
+def _distance(points: np.ndarray, part: np.ndarray) -> np.ndarray:
+    way = part[1] - part[0]
+    share = np.clip((points - part[0]) @ way / max(way @ way, 1e-300), 0, 1)
+    distance: np.ndarray = np.linalg.norm(points - part[0] - share[:, np.newaxis] * way, axis=1)
+    return distance
 
 
 def test_a_path_is_sampled_evenly_however_its_vertices_lie() -> None:
@@ -193,6 +241,25 @@ def test_a_lasso_says_which_part_of_a_mask_is_meant() -> None:
 
 
 @pytest.mark.parametrize(
+    "lasso",
+    [
+        [[-1e9, -1e9], [1e9, -1e9], [1e9, 1e9], [-1e9, 1e9]],
+        [[-0.5, -0.5], [511.5, -0.5], [511.5, 255.5], [-0.5, 255.5]],
+        [[-9, 100], [600, 100], [600, 101], [-9, 101]],
+        [[10, 10], [60, 60], [60, 10], [10, 60]],
+        [[10, 10], [10.01, 10], [10, 10.01]],
+        [[-9, -9], [600, -9], [600, 300], [-9, 300]] * 2,
+        [[-300, 128], [256, -300], [800, 128], [256, 600]],
+    ],
+)
+def test_lassos_with_an_area_on_the_image(lasso: Any) -> None:
+    for drawn in (lasso, lasso[::-1]):
+        prompts = Prompts.create(SIZE, lasso=drawn)
+        assert prompts.lasso is not None
+        assert prompts.lasso.tolist() == drawn
+
+
+@pytest.mark.parametrize(
     ("lasso", "message"),
     [
         ([[1, 1], [5, 5]], "three vertices"),
@@ -202,6 +269,10 @@ def test_a_lasso_says_which_part_of_a_mask_is_meant() -> None:
         ([[1, 1], [5, np.inf], [9, 2]], "finite"),
         ([[600, 1], [700, 1], [650, 90]], "outside"),
         ([[1, -9], [70, -1], [50, -2]], "outside"),
+        # Around a corner of the image, and along an edge.
+        ([[-90, -90], [700, -90], [700, -20], [-20, -20], [-20, 300], [-90, 300]], "outside"),
+        ([[-20, -0.5], [600, -0.5], [600, -50], [-20, -50]], "outside"),
+        ([[-40, 30], [30, -40], [-40, -40]], "outside"),
     ],
 )
 def test_lassos_that_make_no_sense(lasso: Any, message: str) -> None:

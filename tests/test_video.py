@@ -220,6 +220,49 @@ def test_a_cancelled_prompt_changes_nothing(predictor: SamVideoPredictor) -> Non
     assert state.obj_ids == []
 
 
+def _changed_midway(
+    predictor: SamVideoPredictor, state: VideoState, at: dict[int, Callable[[], object]], masks: bool
+) -> list[tuple[int, list[int]]]:
+    """Frames and objects of a propagation, while which something is done after some of the frames."""
+    came = []
+    if masks:
+        for found in predictor.propagate(state):
+            assert len(found.logits) == len(found.scores) == len(found.obj_ids)
+            came.append((found.frame_idx, found.obj_ids))
+            at.get(found.frame_idx, int)()
+    else:
+        for frame, ids, logits in predictor.propagate_in_video(state):
+            assert len(logits) == len(ids)
+            came.append((frame, ids))
+            at.get(frame, int)()
+    return came
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_objects_that_come_and_go_during_propagation(predictor: SamVideoPredictor, masks: bool) -> None:
+    state = _prompted(predictor)
+
+    def prompt(obj_id: int) -> Callable[[], object]:
+        return lambda: predictor.add_new_points_or_box(state, 4, obj_id, points=[[30, 30]], labels=[1])
+
+    def again() -> None:
+        predictor.remove_object(state, 2)
+        prompt(2)()
+
+    came = _changed_midway(predictor, state, {2: prompt(9), 4: prompt(1), 5: again}, masks)
+    assert came == [(frame, [1, 2, 7]) for frame in range(6)] + [(6, [1, 7]), (7, [1, 7])]
+    assert {tuple(ids) for _, ids in _changed_midway(predictor, state, {}, masks)} == {(1, 7, 9, 2)}
+
+    ends: list[Callable[[], object]] = [
+        lambda: predictor.reset_state(state),
+        lambda: [predictor.remove_object(state, obj_id) for obj_id in state.obj_ids],
+    ]
+    for end in ends:
+        predictor.add_new_points_or_box(state, 0, 1, points=[[20, 10]], labels=[1])
+        came = _changed_midway(predictor, state, {3: end}, masks)
+        assert [frame for frame, _ in came] == [0, 1, 2, 3]
+
+
 def test_memory_is_bounded_and_the_masks_are_the_same(
     predictor: SamVideoPredictor, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
@@ -327,6 +370,32 @@ def test_half_precision_agrees(predictor: SamVideoPredictor) -> None:
     exact = _all(predictor.propagate_in_video(_prompted(predictor)))
     for frame, _, logits in half.propagate_in_video(_prompted(half)):
         assert (logits - exact[frame]).std() < 0.2 * exact[frame].std()
+
+
+def test_prompts_in_the_shapes_of_the_official_code(predictor: SamVideoPredictor) -> None:
+    state = predictor.init_state(FRAMES)
+    points, labels = np.array([[20.0, 10.0], [50.0, 30.0]]), np.array([1, 0])
+    expected = predictor.add_new_points_or_box(state, 0, 1, points=points, labels=labels)[2]
+    found = predictor.add_new_points_or_box(state, 0, 2, points=points[None], labels=labels[None])[2]
+    torch.testing.assert_close(found[1], expected[0])
+    fractions = torch.tensor(points / (60, 40))[None]
+    found = predictor.add_new_points_or_box(
+        state, 0, 3, points=fractions, labels=torch.tensor(labels)[None], normalize_coords=False
+    )[2]
+    torch.testing.assert_close(found[2], expected[0])
+    with pytest.raises(PromptError, match=r"shape \(N, 2\), .* not \(2, 1, 2\)"):
+        predictor.add_new_points_or_box(state, 0, 4, points=points[:, None], labels=labels)
+
+
+def test_all_of_the_width_is_the_edge_of_the_frame(predictor: SamVideoPredictor) -> None:
+    state = predictor.init_state(FRAMES)
+    edge = predictor.add_new_points_or_box(state, 0, 1, points=[[59.5, 39.5]], labels=[1])[2]
+    whole = predictor.add_new_points_or_box(
+        state, 0, 2, points=[[1.0, 1.0]], labels=[1], normalize_coords=False
+    )[2]
+    torch.testing.assert_close(whole[1], edge[0])
+    with pytest.raises(PromptError, match="outside"):
+        predictor.add_new_points_or_box(state, 0, 3, points=[[1.01, 1]], labels=[1], normalize_coords=False)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

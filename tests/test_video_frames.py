@@ -51,6 +51,15 @@ def test_a_folder_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack([frames.read(index) for index in range(12)]), MOVIE)
 
 
+def test_what_macos_writes_beside_files_is_no_frame(tmp_path: Path) -> None:
+    for index in range(2):
+        Image.fromarray(MOVIE[index]).save(tmp_path / f"{index}.jpg")
+        (tmp_path / f"._{index}.jpg").write_bytes(b"\0\5\26\7Mac OS X")
+    (tmp_path / "2.jpg").mkdir()
+    frames = open_video(tmp_path)
+    assert [frames.read(index).shape for index in range(len(frames))] == [(20, 30, 3)] * 2
+
+
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6, unique=True))
 def test_numbers_of_any_length_are_sorted_by_value(numbers: list[int]) -> None:
     from napari_sam.inference.video_frames import _in_natural_order

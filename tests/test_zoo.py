@@ -164,6 +164,18 @@ def test_hand_copied_files_are_found(
     assert store.remove("mine") == []
 
 
+def test_a_folder_named_like_a_model_is_not_its_file(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(monkeypatch, "mine", "published.pth", sized=False)
+    for folder in folders:
+        (folder / "mine").mkdir()
+        (folder / "mine" / "notes.txt").write_text("of a training")
+    assert store.find("mine") is None
+    (folders[1] / "published.pth").write_bytes(CONTENT)
+    assert store.find("mine") == folders[1] / "published.pth"
+
+
 def test_a_hand_copied_file_that_is_wrong_is_named(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

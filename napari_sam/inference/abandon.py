@@ -21,7 +21,7 @@ def abandonable(model: nn.Module, abandoned: threading.Event) -> Iterator[None]:
     """Let another thread stop what the model computes inside the block.
 
     The network looks before each of its layers: a large encoder on a CPU ends after a fraction of a second
-    instead of many seconds.
+    instead of many seconds. What other threads compute with the same model goes on.
 
     Parameters
     ----------
@@ -34,9 +34,11 @@ def abandonable(model: nn.Module, abandoned: threading.Event) -> Iterator[None]:
     Abandoned
         If it was stopped.
     """
+    # Hooks are the model's: all threads that use it come by.
+    owner = threading.get_ident()
 
     def look(*_: Any) -> None:
-        if abandoned.is_set():
+        if abandoned.is_set() and threading.get_ident() == owner:
             raise Abandoned
 
     handles = [module.register_forward_pre_hook(look) for module in model.modules()]

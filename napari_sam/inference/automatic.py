@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.errors import PromptError
 from napari_sam.inference.candidates import MaskCandidates
+from napari_sam.inference.checks import checked_mask, numbers
 from napari_sam.inference.grids import crops, layer_grids
 from napari_sam.inference.harvest import MOST_BYTES, Harvest
 from napari_sam.inference.image import as_rgb
@@ -135,7 +137,7 @@ class SamAutomaticMaskGenerator:
     ) -> None:
         default = thresholds_of(model)
         self.model = model
-        self.points_per_batch = _at_least(points_per_batch, 1, "points_per_batch")
+        self.points_per_batch = _whole(points_per_batch, 1, "points_per_batch")
         self.pred_iou_thresh = default.predicted_iou if pred_iou_thresh is None else pred_iou_thresh
         self.stability_score_thresh = (
             default.stability if stability_score_thresh is None else stability_score_thresh
@@ -146,7 +148,7 @@ class SamAutomaticMaskGenerator:
             "stability_score_offset",
         )
         self.box_nms_thresh = default.box_overlap if box_nms_thresh is None else box_nms_thresh
-        self.crop_n_layers = _at_least(crop_n_layers, 0, "crop_n_layers")
+        self.crop_n_layers = _whole(crop_n_layers, 0, "crop_n_layers")
         self.crop_nms_thresh = default.box_overlap if crop_nms_thresh is None else crop_nms_thresh
         if not 0 <= crop_overlap_ratio < 1:
             raise PromptError(f"crop_overlap_ratio is at least 0 and below 1, not {crop_overlap_ratio}.")
@@ -177,10 +179,11 @@ class SamAutomaticMaskGenerator:
     def _grids(self, side: int | None, given: Sequence[ArrayLike] | None) -> list[NDArray[np.float64]]:
         if (side is None) == (given is None):
             raise PromptError("Give either points_per_side or point_grids, and None for the other.")
-        if side is not None:
-            _at_least(side, 1, "points_per_side")
+        if given is None:
+            assert side is not None
+            side = _whole(side, 1, "points_per_side")
             return layer_grids(side, self.crop_n_layers, self.crop_n_points_downscale_factor)
-        grids = [np.asarray(grid, dtype=np.float64).reshape(-1, 2) for grid in given or ()]
+        grids = [_grid(grid) for grid in given]
         if len(grids) <= self.crop_n_layers:
             raise PromptError(f"point_grids has {len(grids)} grids: {self.crop_n_layers + 1} are needed.")
         if not all(((grid >= 0) & (grid <= 1)).all() for grid in grids):
@@ -271,7 +274,7 @@ class SamAutomaticMaskGenerator:
         gamma : float
             As in :func:`napari_sam.inference.image.as_rgb`.
         region : Mask, optional
-            Only points on it are prompted.
+            Only points on it are prompted; none if it is empty.
         progress : callable, optional
             Called with the number of batches done and of all batches, first with 0.
         cancelled : threading.Event, optional
@@ -285,12 +288,16 @@ class SamAutomaticMaskGenerator:
         ------
         ImageError
             If the image cannot be segmented.
+        PromptError
+            If the region is of another plane.
         Cancelled
             If it was cancelled.
         DeviceError
             If the device fails or runs out of memory, and the CPU, too.
         """
         plane = as_rgb(image, contrast_limits=contrast_limits, gamma=gamma)
+        if region is not None:
+            region = _region(plane.shape[:2], region)
         look = {"contrast_limits": contrast_limits, "gamma": gamma}
         harvest = self._harvest(plane.shape[:2], most_bytes=most_bytes)
         return harvest.run(plane, look, region, progress, cancelled, embedding)
@@ -382,6 +389,31 @@ def _groups(crop_boxes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[n
     _, first, groups = np.unique(crop_boxes, axis=0, return_index=True, return_inverse=True)
     ranks = np.argsort(np.argsort(first))
     return crop_boxes[:, 2] * crop_boxes[:, 3], ranks[groups.reshape(-1)]
+
+
+def _region(shape: tuple[int, ...], region: object) -> Mask:
+    """The part of a plane to look at, which may be empty."""
+    size = shape[0], shape[1]
+    if isinstance(region, Mask) and region.is_empty:
+        return Mask.empty(size)
+    return checked_mask(size, region, "region to look at")
+
+
+def _grid(points: ArrayLike) -> NDArray[np.float64]:
+    """Points of one of the grids: shape (N, 2)."""
+    grid = numbers(points, "The points of point_grids")
+    if grid.size == 0:
+        return np.zeros((0, 2))
+    if grid.ndim != 2 or grid.shape[1] != 2:
+        raise PromptError(f"Each grid of point_grids has the shape (N, 2), not {grid.shape}.")
+    return grid
+
+
+def _whole(value: int, least: int, name: str) -> int:
+    try:
+        return _at_least(operator.index(value), least, name)
+    except TypeError:
+        raise PromptError(f"{name} is a whole number of at least {least}, not {value!r}.") from None
 
 
 Number = TypeVar("Number", int, float)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.errors import ImageError
+from napari_sam.inference.arrays import as_array
 
 __all__ = ["as_rgb"]
 
@@ -54,8 +55,7 @@ def as_rgb(
     dtype('uint8')
     """
     pixels = _plane(image)
-    if not (np.isfinite(gamma) and gamma > 0):
-        raise ImageError(f"Gamma must be a number greater than 0, not {gamma}.")
+    gamma = _checked_gamma(gamma)
     limits = _default_limits(pixels) if contrast_limits is None else _checked_limits(contrast_limits)
     if not (pixels.dtype == np.uint8 and limits == (0.0, 255.0) and gamma == 1.0):
         pixels = _stretch(pixels, limits, gamma)
@@ -64,10 +64,7 @@ def as_rgb(
 
 def _plane(image: ArrayLike) -> NDArray[Any]:
     """The image as (H, W, 1) or (H, W, 3) numbers."""
-    try:
-        pixels = np.asarray(image)
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"The image cannot be read as an array of numbers ({error}).") from error
+    pixels = as_array(image, "The image", ImageError)
     if pixels.dtype.kind not in "buif":
         raise ImageError(
             f"Images of type {pixels.dtype} cannot be segmented: convert the image to integers or floats."
@@ -85,10 +82,25 @@ def _plane(image: ArrayLike) -> NDArray[Any]:
 
 
 def _checked_limits(contrast_limits: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(limit) for limit in contrast_limits)
+    try:
+        low, high = (float(limit) for limit in contrast_limits)
+    except (TypeError, ValueError, OverflowError):
+        low = high = np.nan
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-        raise ImageError(f"Contrast limits must be two finite numbers in rising order, not {low} and {high}.")
+        raise ImageError(
+            f"Contrast limits must be two finite numbers in rising order, not {contrast_limits!r}."
+        )
     return low, high
+
+
+def _checked_gamma(gamma: float) -> float:
+    try:
+        number = float(gamma)
+    except (TypeError, ValueError, OverflowError):
+        number = np.nan
+    if not (np.isfinite(number) and number > 0):
+        raise ImageError(f"Gamma must be a number greater than 0, not {gamma!r}.")
+    return number
 
 
 def _default_limits(pixels: NDArray[Any]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_sam.errors import ImageError, PromptError
+from napari_sam.inference.arrays import as_array
+from napari_sam.inference.checks import numbers
 from napari_sam.inference.engine import Prediction, decode, encode
 from napari_sam.inference.fallback import on_device_of
 from napari_sam.inference.image import as_rgb
@@ -110,7 +113,7 @@ class SamPredictor:
 
         Parameters
         ----------
-        transformed_image : Tensor, shape (1, 3, h, w)
+        transformed_image : Tensor or array, shape (1, 3, h, w)
             RGB between 0 and 255; the longer side has 1024 pixels.
         original_image_size : tuple of int
             Height and width of the image before, in pixels.
@@ -118,20 +121,21 @@ class SamPredictor:
         Raises
         ------
         ImageError
-            If the tensor has another shape.
+            If the tensor has another shape, or the size is none.
         DeviceError
             If the device fails or runs out of memory.
         """
         self.reset_image()
-        shape = tuple(transformed_image.shape)
-        height, width = (int(side) for side in original_image_size)
+        given = as_array(transformed_image, "The transformed image", ImageError)
+        shape = given.shape
+        height, width = _checked_size(original_image_size)
         if shape != (1, 3, *self.transform.get_preprocess_shape(height, width, _FRAME)):
             raise ImageError(
                 f"A transformed image of shape {shape} does not fit an image of {height} x {width} pixels: "
                 f"resize it with transform.apply_image, to a longest side of {_FRAME}."
             )
-        pixels = transformed_image.detach()[0].permute(1, 2, 0).float().div(255).clamp(0, 1)
-        self._keep(encode(self.model, pixels.cpu().numpy()), (height, width))
+        pixels = np.clip(given[0].transpose(1, 2, 0).astype(np.float32) / 255, 0, 1)
+        self._keep(encode(self.model, pixels), (height, width))
 
     def predict(
         self,
@@ -186,14 +190,16 @@ class SamPredictor:
 
     def predict_torch(
         self,
-        point_coords: Tensor | None,
-        point_labels: Tensor | None,
-        boxes: Tensor | None = None,
-        mask_input: Tensor | None = None,
+        point_coords: Tensor | ArrayLike | None,
+        point_labels: Tensor | ArrayLike | None,
+        boxes: Tensor | ArrayLike | None = None,
+        mask_input: Tensor | ArrayLike | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Masks of many objects, with prompts in the frame of `transform`.
+
+        Arrays are taken like tensors.
 
         Parameters
         ----------
@@ -231,7 +237,11 @@ class SamPredictor:
         if point_coords is not None and point_labels is None:
             raise PromptError("Points were given without labels: give point_labels, 1 or 0 for each point.")
         given = (point_coords, point_labels, boxes, mask_input)
-        points, labels, corners, logits = (None if t is None else t.detach().cpu().numpy() for t in given)
+        arrays = [None if one is None else as_array(one, "A prompt", PromptError) for one in given]
+        points = _many(arrays[0], "Points", "B", "N", 2)
+        labels = _many(arrays[1], "Point labels", "B", "N")
+        corners = _many(_flat(arrays[2]), "Boxes", "B", 4)
+        logits = _many(arrays[3], "Mask prompts", "B", 1, 256, 256)
         lengths = {len(array) for array in (points, labels, corners, logits) if array is not None}
         if len(lengths) != 1:
             raise PromptError("Points, labels, boxes and masks must be for the same number of objects.")
@@ -239,9 +249,9 @@ class SamPredictor:
         prompts = [
             Prompts.create(
                 (height, width),
-                None if points is None else points[b] / scale,
+                None if points is None else numbers(points[b], "Point coordinates") / scale,
                 None if labels is None else labels[b],
-                None if corners is None else corners[b].reshape(-1, 2) / scale,
+                None if corners is None else numbers(corners[b], "Boxes").reshape(2, 2) / scale,
                 None if logits is None else logits[b],
             )
             for b in range(lengths.pop())
@@ -262,7 +272,7 @@ class SamPredictor:
     def get_image_embedding(self) -> Tensor:
         """The image embedding: shape (1, C, h, w), on the model's device.
 
-        Of a model that keeps several maps, the first.
+        Of a model that keeps several maps, the first. A copy, which may be changed, and trained on.
 
         Raises
         ------
@@ -271,8 +281,8 @@ class SamPredictor:
         """
         embedding, _ = self._image()
         features = embedding.tensors[0]
-        # A map without a batch axis has its channels last.
-        return features if features.ndim == 4 else features.permute(2, 0, 1)[None]
+        # A map without a batch axis has its channels last. What inference mode made is no part of a graph.
+        return (features if features.ndim == 4 else features.permute(2, 0, 1)[None]).clone()
 
     def _keep(self, embedding: Embedding, size: tuple[int, int]) -> None:
         self._embedding = embedding
@@ -291,3 +301,32 @@ class SamPredictor:
         # The model may have left a device that failed: the embedding follows once, not with each decoding.
         self._embedding = on_device_of(self.model, embedding)
         return found
+
+
+def _checked_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of an image."""
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise ImageError(f"The size of the image is its height and width in pixels, not {size!r}.")
+    return height, width
+
+
+def _flat(boxes: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Boxes given as two corners each as four numbers each, as in the official code."""
+    return boxes.reshape(-1, 4) if boxes is not None and boxes.shape[1:] == (2, 2) else boxes
+
+
+def _many(array: NDArray[Any] | None, what: str, *shape: int | str) -> NDArray[Any] | None:
+    """Prompts of one kind, for several objects along the first axis; letters stand for any number."""
+    if array is None:
+        return None
+    lengths = zip(shape, array.shape, strict=False)
+    if array.ndim != len(shape) or any(isinstance(wanted, int) and wanted != n for wanted, n in lengths):
+        said = ", ".join(map(str, shape))
+        raise PromptError(
+            f"{what} have the shape ({said}), B being the number of objects, not {array.shape}."
+        )
+    return array

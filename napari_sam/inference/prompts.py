@@ -86,8 +86,8 @@ class Prompts:
         points : array_like, shape (N, 2), optional
             Must lie on the image, which reaches from -0.5 to width - 0.5 and from -0.5 to height - 0.5.
         labels : array_like, shape (N,), optional
-            1 or 0 for each point, all 1 by default. Points labelled -1 (padding in the official code)
-            are dropped.
+            1 or 0 for each point, all 1 by default; of one point, also a number. Points labelled -1 (padding
+            in the official code) are dropped.
         box : array_like, shape (4,), optional
             Two opposite corners, x0, y0, x1, y1. They are put in order and clipped to the image.
         mask_input : array_like, shape (256, 256) or (1, 256, 256), optional
@@ -95,7 +95,7 @@ class Prompts:
         mask : Mask, optional
             Of a plane of this size, not empty.
         scribbles : iterable of Scribble or of (path, label), optional
-            Paths are of shape (N, 2), labels 1 or 0. Vertices outside the image are dropped.
+            Paths are of shape (N, 2), labels 1 or 0. What lies outside the image is cut off.
         lasso : array_like, shape (K, 2), optional
             At least three vertices, not on one line. Must reach over the image.
 
@@ -119,7 +119,7 @@ class Prompts:
             box=None if box is None else checked_box(size, box),
             mask_input=None if mask_input is None else checked_logits(mask_input),
             mask=None if mask is None else checked_mask(size, mask),
-            scribbles=tuple(_scribble(size, drawn) for drawn in scribbles),
+            scribbles=_scribbles(size, scribbles),
             lasso=None if lasso is None else checked_lasso(size, lasso),
         )
         return _not_empty(prompts)
@@ -276,11 +276,19 @@ def _scaled(xy: NDArray[np.float64], scale: tuple[float, float]) -> NDArray[np.f
     return xy if scale == (1.0, 1.0) else (xy + 0.5) * np.array(scale[::-1]) - 0.5
 
 
-def _scribble(size: tuple[int, int], drawn: Scribble | tuple[ArrayLike, int]) -> Scribble:
-    if isinstance(drawn, Scribble):
-        return Scribble.create(size, drawn.path, drawn.label)
-    path, label = drawn
-    return Scribble.create(size, path, label)
+def _scribbles(
+    size: tuple[int, int], given: Iterable[Scribble | tuple[ArrayLike, int]]
+) -> tuple[Scribble, ...]:
+    pairs: list[tuple[ArrayLike, int]] = []
+    try:
+        for one in given:
+            path, label = (one.path, one.label) if isinstance(one, Scribble) else one
+            pairs.append((path, label))
+    except (TypeError, ValueError):
+        raise PromptError(
+            "Scribbles are a list of (path, label) each, the label being 1 or 0: give them so."
+        ) from None
+    return tuple(Scribble.create(size, path, label) for path, label in pairs)
 
 
 def _equal(one: NDArray[np.generic] | None, other: NDArray[np.generic] | None) -> bool:

@@ -47,7 +47,7 @@ def carry_by_planes(
     annotated, wanted
         As there, checked.
     """
-    judge = _Judge(StopRule() if rule is None else rule)
+    stop = StopRule() if rule is None else rule
     spans = spans_of(annotated, wanted)
     forward, backward = fronts_of(spans)
 
@@ -60,7 +60,7 @@ def carry_by_planes(
                 found = answers(model, embedding, expected)
             masks: dict[int, tuple[Mask, float] | None] = {}
             for front, shape, answer in zip(here, expected, found, strict=True):
-                if not judge.goes_on(front.span.obj_id, shape, *answer, plane):
+                if not _goes_on(stop, front, shape, *answer, plane):
                     fronts.remove(front)
                     continue
                 front.position, front.mask = position, answer[0]
@@ -87,30 +87,24 @@ def _expected(front: Front) -> Mask:
     return front.mask if shape.is_empty else shape
 
 
-class _Judge:
-    """Says whether what was found is still the object."""
-
-    def __init__(self, rule: StopRule) -> None:
-        self.rule = rule
-        # The greatest contrast of each object so far; 0 if it did not stand out.
-        self.greatest: dict[int, float] = {}
-
-    def goes_on(self, obj_id: int, expected: Mask, mask: Mask, score: float, plane: NDArray[Any]) -> bool:
-        """Compare a mask with what was expected, and with what the object looked like before."""
-        if mask.is_empty or score < self.rule.min_predicted_iou:
-            return False
-        common, areas = (expected & mask).area, (expected.area, mask.area)
-        if common < self.rule.min_overlap * (sum(areas) - common):
-            return False
-        if max(areas) > self.rule.max_area_change * min(areas):
-            return False
-        difference, spread = contrast(plane, mask)
-        if difference == spread == 0:
-            # All around is of one value: there is nothing to see.
-            return False
-        greatest = self.greatest.get(obj_id, 0.0)
-        if difference < self.rule.min_contrast * greatest:
-            return False
-        if difference > _STANDS_OUT * spread:
-            self.greatest[obj_id] = max(greatest, difference)
-        return True
+def _goes_on(
+    rule: StopRule, front: Front, expected: Mask, mask: Mask, score: float, plane: NDArray[Any]
+) -> bool:
+    """Whether what was found is still the object: as expected, and as it looked before on this way."""
+    if mask.is_empty or score < rule.min_predicted_iou:
+        return False
+    common, areas = (expected & mask).area, (expected.area, mask.area)
+    if common < rule.min_overlap * (sum(areas) - common):
+        return False
+    if max(areas) > rule.max_area_change * min(areas):
+        return False
+    difference, spread = contrast(plane, mask)
+    if difference == spread == 0:
+        # All around is of one value: there is nothing to see.
+        return False
+    if difference < rule.min_contrast * front.contrast:
+        return False
+    if difference > _STANDS_OUT * spread:
+        # Another way through other planes is no measure: the object may look different there.
+        front.contrast = max(front.contrast, difference)
+    return True

@@ -70,6 +70,8 @@ class Front:
         What is known on the other side of the span.
     goal : int or None
         Where it is to come, for the time being.
+    contrast : float
+        The greatest with which it stood out from its surroundings on this way; 0 if it did not.
     """
 
     span: Span
@@ -77,6 +79,7 @@ class Front:
     mask: Mask
     ahead: _Known | None
     goal: int | None = None
+    contrast: float = 0.0
 
 
 def spans_of(annotated: Mapping[int, Mapping[int, Mask]], wanted: Mapping[int, Iterable[int]]) -> list[Span]:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.errors import PromptError
 from napari_sam.inference.checks import numbers
+from napari_sam.inference.clipping import covers_some, parts_on
 
 __all__ = ["Scribble", "checked_lasso", "sample_path"]
 
@@ -41,7 +42,7 @@ class Scribble:
             raise PromptError(
                 f"A scribble has the shape (N, 2), one x and one y for each vertex, not {path.shape}."
             )
-        if self.label not in (0, 1):
+        if np.ndim(self.label) != 0 or self.label not in (0, 1):
             raise PromptError(
                 f"A scribble's label is 1 (on the object) or 0 (on the background), not {self.label}."
             )
@@ -52,7 +53,9 @@ class Scribble:
 
     @classmethod
     def create(cls, size: tuple[int, int], path: ArrayLike, label: int = 1) -> Scribble:
-        """Check a scribble against an image; vertices outside it are dropped.
+        """Check a scribble against an image; what of it lies outside is cut off.
+
+        Where it leaves the image and comes back, both places are joined.
 
         Parameters
         ----------
@@ -68,16 +71,18 @@ class Scribble:
         """
         drawn = cls(numbers(path, "Scribbles"), label)
         height, width = size
-        inside = ((drawn.path >= -0.5) & (drawn.path <= np.array([width, height]) - 0.5)).all(axis=1)
-        if inside.all():
+        if ((drawn.path >= -0.5) & (drawn.path <= np.array([width, height]) - 0.5)).all():
             return drawn
-        if not inside.any():
+        parts = parts_on(size, drawn.path)
+        if not len(parts):
             x, y = drawn.path[0]
             raise PromptError(
                 f"The scribble from ({x:g}, {y:g}) lies outside the image, "
                 f"which is {width} pixels wide and {height} high."
             )
-        return cls(drawn.path[inside], label)
+        ends = parts.reshape(-1, 2)
+        again = np.concatenate([[False], (ends[1:] == ends[:-1]).all(axis=1)])
+        return cls(ends[~again], label)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Scribble):
@@ -132,7 +137,7 @@ def checked_lasso(size: tuple[int, int], lasso: ArrayLike) -> NDArray[np.float64
     if np.linalg.matrix_rank(polygon - polygon[0], tol=1e-6 * max((high - low).max(), 1e-300)) < 2:
         raise PromptError("The lasso has no area: draw it around the object.")
     height, width = size
-    if (high <= -0.5).any() or (low >= np.array([width, height]) - 0.5).any():
+    if not covers_some(size, polygon):
         raise PromptError(
             f"The lasso from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}) lies outside the image, "
             f"which is {width} pixels wide and {height} high."

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_sam.errors import ImageError, reason_of
+from napari_sam.inference.arrays import as_array, to_numpy
 from napari_sam.inference.files import read_image, read_plane
 from napari_sam.inference.image import as_rgb
 
@@ -162,7 +163,7 @@ class _Array(VideoFrames):
     ) -> None:
         super().__init__(contrast_limits, gamma)
         if not hasattr(array, "shape") or not hasattr(array, "dtype"):
-            array = np.asarray(array)
+            array = as_array(array, "The video", ImageError)
         shape = tuple(int(n) for n in array.shape)
         colour = len(shape) == 4 and shape[-1] in (1, 3, 4) if rgb is None else rgb
         if len(shape) != (4 if colour else 3) or 0 in shape or (colour and shape[-1] not in (1, 3, 4)):
@@ -176,15 +177,13 @@ class _Array(VideoFrames):
         return int(self.array.shape[0])
 
     def _pixels(self, index: int) -> NDArray[Any]:
-        return np.asarray(self.array[index])
+        return to_numpy(self.array[index])
 
 
 class _Folder(VideoFrames):
     def __init__(self, folder: Path, contrast_limits: tuple[float, float] | None, gamma: float) -> None:
         super().__init__(contrast_limits, gamma)
-        self.paths = sorted(
-            (path for path in folder.iterdir() if path.suffix.lower() in _IMAGES), key=_in_natural_order
-        )
+        self.paths = sorted((path for path in folder.iterdir() if _is_frame(path)), key=_in_natural_order)
         if not self.paths:
             raise ImageError(f"There are no images in the folder {folder}: give one with a file per frame.")
         self.size = read_plane(self.paths[0]).shape[:2]
@@ -223,6 +222,11 @@ class _File(VideoFrames):
 
     def _pixels(self, index: int) -> NDArray[Any]:
         return np.asarray(self.file.read(index=index))
+
+
+def _is_frame(path: Path) -> bool:
+    """Not what macOS writes beside each file on a foreign disk: the same name after a dot, and no image."""
+    return path.suffix.lower() in _IMAGES and not path.name.startswith(".") and path.is_file()
 
 
 def _in_natural_order(path: Path) -> list[tuple[bool, int, str]]:

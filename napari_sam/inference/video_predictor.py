@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from napari_sam.errors import Cancelled, ModelError, PromptError
 from napari_sam.inference.abandon import Abandoned, abandonable
+from napari_sam.inference.arrays import as_array
 from napari_sam.inference.checks import numbers
 from napari_sam.inference.prompts import Prompts
 from napari_sam.inference.video_frames import open_video
@@ -152,9 +154,9 @@ class SamVideoPredictor:
         frame_idx : int
         obj_id : int
             One that is not known yet makes a new object.
-        points : array_like, shape (N, 2), optional
+        points : array_like, shape (N, 2) or (1, N, 2), optional
             (x, y) in pixels of the frame; an integer is a pixel's centre.
-        labels : array_like, shape (N,), optional
+        labels : array_like, shape (N,) or (1, N), optional
             1 for a point on the object, 0 for a point on the background.
         clear_old_points : bool
             Forget earlier points and the box on this frame. The mask they gave is a hint for the new one in
@@ -194,10 +196,11 @@ class SamVideoPredictor:
         if box is not None and not clear_old_points:
             raise PromptError("A box comes before all points: give it with clear_old_points=True.")
         size = inference_state.frames.size
+        points, labels = _unbatched(points, "Point coordinates", 2), _unbatched(labels, "Point labels", 1)
         if not normalize_coords:
             points, box = _in_pixels(points, size), _in_pixels(box, size)
         prompts = Prompts.create(size, points, labels, box)
-        known = inference_state.objects.get(obj_id, ObjectMemory())
+        known = _known(inference_state, obj_id)
         old = known.prompts.get(frame_idx)
         if old is not None and not clear_old_points:
             prompts = replace(
@@ -250,11 +253,13 @@ class SamVideoPredictor:
             If the device fails or runs out of memory, and the CPU, too.
         """
         inference_state.check(frame_idx)
-        plane = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
+        plane = as_array(mask, "The mask", PromptError)
         if plane.ndim != 2 or 0 in plane.shape:
             raise PromptError(f"A mask has the shape (height, width), not {plane.shape}.")
+        if plane.dtype.kind not in "buif":
+            raise PromptError(f"A mask is of booleans or numbers, not of {plane.dtype}: give a boolean one.")
         square = squared_mask(plane.astype(bool), self.model.image_size)
-        known = inference_state.objects.get(obj_id, ObjectMemory())
+        known = _known(inference_state, obj_id)
         return self._answer(inference_state, frame_idx, obj_id, known, None, square, cancelled)
 
     def propagate_in_video(
@@ -267,6 +272,9 @@ class SamVideoPredictor:
         cancelled: threading.Event | None = None,
     ) -> Iterator[tuple[int, list[int], Tensor]]:
         """Masks of all objects, frame by frame.
+
+        Objects that are added meanwhile wait for the next propagation. Those that are removed do not come any
+        more; it ends when none is left.
 
         Parameters
         ----------
@@ -296,10 +304,10 @@ class SamVideoPredictor:
         DeviceError
             If the device fails or runs out of memory, and the CPU, too.
         """
-        for frame, outputs in self._propagate(
+        for frame, obj_ids, outputs in self._propagate(
             inference_state, start_frame_idx, max_frame_num_to_track, reverse, cancelled
         ):
-            yield frame, inference_state.obj_ids, self._in_full_size(inference_state, outputs)
+            yield frame, obj_ids, self._in_full_size(inference_state, outputs)
 
     def propagate(
         self,
@@ -323,10 +331,10 @@ class SamVideoPredictor:
         ------
         TrackedFrame
         """
-        for frame, outputs in self._propagate(
+        for frame, obj_ids, outputs in self._propagate(
             inference_state, start_frame_idx, max_frame_num_to_track, reverse, cancelled
         ):
-            yield TrackedFrame.of(frame, inference_state.obj_ids, outputs, inference_state.frames.size)
+            yield TrackedFrame.of(frame, obj_ids, outputs, inference_state.frames.size)
 
     def clear_all_prompts_in_frame(
         self, inference_state: VideoState, frame_idx: int, obj_id: int, need_output: bool = True
@@ -422,8 +430,8 @@ class SamVideoPredictor:
         most: int | None,
         reverse: bool,
         cancelled: threading.Event | None,
-    ) -> Iterator[tuple[int, list[FrameOutput]]]:
-        """The outputs of all objects, frame by frame."""
+    ) -> Iterator[tuple[int, list[int], list[FrameOutput]]]:
+        """The objects that there were and still are, and their outputs, frame by frame."""
         if not state.objects:
             raise PromptError("No object is prompted: add points, a box or a mask first.")
         with self._stoppable(cancelled, "no frame was propagated to"):
@@ -431,16 +439,21 @@ class SamVideoPredictor:
         if start is None:
             start = min(min(one.conditioning) for one in state.objects.values())
         state.check(start)
-        most = state.num_frames if most is None else most
+        most = state.num_frames if most is None else _whole(most, "max_frame_num_to_track")
         if reverse:
             # As in the official code: nothing is before the first frame.
             order = range(start, max(start - most, 0) - 1, -1) if start else range(0)
         else:
             order = range(start, min(start + most, state.num_frames - 1) + 1)
+        # Between two frames, whoever iterates may add objects, remove them, or start one of them anew.
+        followed = dict(state.objects)
         for frame in order:
+            here = [obj_id for obj_id, known in followed.items() if state.objects.get(obj_id) is known]
+            if not here:
+                return
             with self._stoppable(cancelled, f"the frames before frame {frame} are done"):
-                outputs = self._tracker.track(state, frame, reverse)
-            yield frame, outputs
+                outputs = self._tracker.track(state, frame, reverse, here)
+            yield frame, here, outputs
 
     def _on_frame(
         self, state: VideoState, frame: int, conditioning: bool | None = None
@@ -469,6 +482,22 @@ class SamVideoPredictor:
             raise Cancelled(f"Cancelled: {kept}.") from None
 
 
+def _known(state: VideoState, obj_id: int) -> ObjectMemory:
+    """What is remembered of an object; nothing of a new one."""
+    try:
+        return state.objects.get(obj_id, ObjectMemory())
+    except TypeError:
+        raise PromptError(f"The id of an object is a whole number, not {obj_id!r}.") from None
+
+
+def _unbatched(values: ArrayLike | None, what: str, ndim: int) -> NDArray[Any] | None:
+    """An array without the leading axis of length 1 that the official code takes, too."""
+    if values is None:
+        return None
+    array = as_array(values, what, PromptError)
+    return array[0] if array.ndim == ndim + 1 and len(array) == 1 else array
+
+
 def _in_pixels(fractions: ArrayLike | None, size: tuple[int, int]) -> NDArray[np.float64] | None:
     """Coordinates that are given as fractions of width and height."""
     if fractions is None:
@@ -476,4 +505,16 @@ def _in_pixels(fractions: ArrayLike | None, size: tuple[int, int]) -> NDArray[np
     xy = numbers(fractions, "Coordinates")
     if xy.size % 2:
         raise PromptError(f"Coordinates come in pairs of x and y; {xy.size} numbers were given.")
-    return xy.reshape(-1, 2) * (size[1], size[0])
+    if xy.shape[-1:] != (2,):
+        xy = xy.reshape(-1, 2)
+    sides = np.array([size[1], size[0]], dtype=np.float64)
+    # All of the width is the edge of the last pixel, which is half a pixel from its centre.
+    return np.where(xy <= 1, np.minimum(xy * sides, sides - 0.5), xy * sides)
+
+
+def _whole(number: object, what: str) -> int:
+    """A number that counts frames."""
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        raise PromptError(f"{what} is a whole number, not {number!r}.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -109,5 +110,9 @@ class VideoState:
         PromptError
             If not.
         """
+        try:
+            operator.index(index)
+        except TypeError:
+            raise PromptError(f"A frame is given by its number, counted from 0, not by {index!r}.") from None
         if not 0 <= index < self.num_frames:
             raise PromptError(f"There is no frame {index}: the video has {self.num_frames}, counted from 0.")

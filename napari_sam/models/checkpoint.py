@@ -26,6 +26,8 @@ _WRAPPERS = ("model_state", "model", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
 """What data parallelism, ``torch.compile`` and trainers put before each name."""
 _DEEPEST = 4
+_SMALL = 4096
+"""Tensors of so many numbers are read to see whether they are numbers."""
 _DATA_MODULES = {
     "argparse",
     "collections",
@@ -67,16 +69,22 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises
     ------
     ModelError
-        If the file is missing, is no checkpoint, or refers to code beyond what describes data.
+        If the file is missing, is no checkpoint, refers to code beyond what describes data, or has weights
+        that are no finite real numbers.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"There is no checkpoint {path}; give a model name or the path of an existing file.")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load_without_code(path)
+        content = load_file(path) if _is_safetensors(path) else _load_without_code(path)
     except ModelError:
         raise
     except pickle.UnpicklingError as error:
+        if not _is_pickled(path):
+            raise ModelError(
+                f"{path} is not a readable checkpoint (neither PyTorch nor safetensors wrote it); "
+                "download or copy it again, or choose another file."
+            ) from error
         raise ModelError(
             f"{path} holds more than weights and was not loaded; save its state_dict alone."
         ) from error
@@ -87,7 +95,38 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     state = unwrap(content)
     if not state:
         raise ModelError(f"{path} holds no weights by name; save the model's state_dict.")
+    _check_numbers(state, path)
     return state
+
+
+def _check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that cannot give masks; large tensors are not read for it."""
+    for name, tensor in state.items():
+        if tensor.is_complex():
+            raise ModelError(
+                f"{path} has complex weights ({name}); save the model's weights as real numbers."
+            )
+        # Where training diverged, biases and norms are NaN, too.
+        small = tensor.is_floating_point() and tensor.numel() <= _SMALL
+        if small and not tensor.float().isfinite().all():
+            raise ModelError(
+                f"{path} has weights that are not finite ({name}); take one from before that happened."
+            )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is named so, or begins so: with the length of a JSON object, and the object."""
+    if path.suffix.lower() == ".safetensors":
+        return True
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether a file begins as those of ``torch.save`` do, whose pickles are of protocol 2 or later."""
+    with path.open("rb") as file:
+        return file.read(1) == pickle.PROTO or zipfile.is_zipfile(path)
 
 
 class _Ignored:

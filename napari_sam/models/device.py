@@ -12,6 +12,7 @@ from napari_sam.errors import DeviceError
 __all__ = ["available_devices", "free_memory", "pick_device", "pick_dtype"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_POSSIBLE = {*_DTYPES.values(), torch.float64}
 
 
 def available_devices() -> list[str]:
@@ -39,7 +40,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device(available_devices()[0])
     try:
         wanted = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise DeviceError(
             f"{device!r} is not a device; use 'auto' or one of {available_devices()}."
         ) from error
@@ -72,7 +73,7 @@ def pick_dtype(
     Raises
     ------
     DeviceError
-        If the name is unknown.
+        If the name is unknown, or it is a type that networks cannot compute in.
 
     Examples
     --------
@@ -82,6 +83,8 @@ def pick_dtype(
     torch.bfloat16
     """
     if isinstance(dtype, torch.dtype):
+        if dtype not in _POSSIBLE:
+            raise DeviceError(f"{dtype} is not a precision; use 'auto' or one of {sorted(_DTYPES)}.")
         return dtype
     if dtype == "auto":
         if device.type == "cuda":

@@ -157,26 +157,31 @@ class _Job(threading.Thread):
             lock.release()
 
     def _transfer_and_check(self, part: Path) -> None:
+        # Pieces may not have belonged together: then once more from the start. A server that never sends the
+        # whole file at once would send pieces for ever.
+        for _ in range(2):
+            pieces = self._transfer(part)
+            if is_published(self._info, part, cancelled=self.stop):
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())
+                return
+            forget(part)
+            if not pieces:
+                break
+        raise ModelError(
+            f"What was downloaded as {self._info.name} is not what was published (its checksum differs); "
+            "try again later, or copy the file by hand, as the how-to about models says."
+        )
+
+    def _transfer(self, part: Path) -> bool:
         assert self._info.url is not None
-        pieces = transfer(
+        return transfer(
             self._info.url,
             part,
             expected=self._info.nbytes,
             stop=self.stop,
             report=self._report,
             policy=self._policy,
-        )
-        if is_published(self._info, part, cancelled=self.stop):
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            return
-        forget(part)
-        if pieces:  # which may not have belonged together
-            self._transfer_and_check(part)
-            return
-        raise ModelError(
-            f"What was downloaded as {self._info.name} is not what was published (its checksum differs); "
-            "try again later, or copy the file by hand, as the how-to about models says."
         )
 
     def _disk_error(self, error: OSError) -> ModelError:

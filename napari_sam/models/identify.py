@@ -128,14 +128,14 @@ def identify(state: Mapping[str, Tensor], source: str = "The checkpoint") -> Arc
     if _TINY_VIT in state:
         return Architecture("sam", "vit_t")
     if _HIERA in state:
-        size = (state[_HIERA].shape[0], _count_blocks(state, "image_encoder.trunk.blocks"))
+        size = (_length(state[_HIERA], 0), _count_blocks(state, "image_encoder.trunk.blocks"))
         if size in _HIERAS:
             version = "2.1" if any(key in state for key in _ONLY_IN_2_1) else "2"
             return Architecture("sam2", _HIERAS[size], version)
         seen = f"a Hiera that starts {size[0]} wide and has {size[1]} blocks"
     elif _VIT in state:
         blocks = _count_blocks(state, "image_encoder.blocks")
-        vit = (state[_VIT].shape[-1], blocks, _global_blocks(state))
+        vit = (_length(state[_VIT], -1), blocks, _global_blocks(state))
         if vit in _VITS:
             return Architecture("sam", _VITS[vit])
         where = ", ".join(map(str, vit[2])) or "none"
@@ -147,6 +147,11 @@ def identify(state: Mapping[str, Tensor], source: str = "The checkpoint") -> Arc
         f"{source} has {seen}, which is none of the known models; "
         "use a checkpoint of SAM, MobileSAM, SAM 2 or nano, or one fine-tuned from these."
     )
+
+
+def _length(tensor: Tensor, axis: int) -> int:
+    """Of an axis; 0 if it has none, which is no weight of any model."""
+    return tensor.shape[axis] if tensor.ndim else 0
 
 
 def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
@@ -161,6 +166,6 @@ def _global_blocks(state: Mapping[str, Tensor]) -> tuple[int, ...]:
         sorted(
             int(match[1])
             for name, tensor in state.items()
-            if (match := pattern.fullmatch(name)) and tensor.shape[0] > 2 * _WINDOW - 1
+            if (match := pattern.fullmatch(name)) and _length(tensor, 0) > 2 * _WINDOW - 1
         )
     )

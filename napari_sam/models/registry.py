@@ -100,9 +100,14 @@ def read_model(
     >>> all(parameter.requires_grad for parameter in read_model("nano").parameters())
     True
     """
-    given = os.fspath(name_or_path)
+    try:
+        given = os.fspath(name_or_path)
+    except TypeError:
+        raise ModelError(
+            f"A model is given by its name or the path of a checkpoint, not by {name_or_path!r}."
+        ) from None
     if _is_path(name_or_path):
-        name, path = given, Path(given).expanduser()
+        name, path = _name_of(given), Path(given).expanduser()
     else:
         name = lookup(given).name
         path = _fetch(name, progress, cancelled)
@@ -119,6 +124,11 @@ def _is_path(given: str | os.PathLike[str]) -> bool:
         return False
     path = Path(given)
     return path.suffix.lower() in _SUFFIXES or path.name != given or path.is_file()
+
+
+def _name_of(path: str) -> str:
+    """What a model from a file is called: never as one of the table, whose weights it may not have."""
+    return f"{os.curdir}/{path}" if path in ZOO or path in ALIASES else path
 
 
 def _fetch(
@@ -153,7 +163,7 @@ def _build_sam(encoder: str, checkpoint: str | os.PathLike[str] | None = None) -
             "load it with napari_sam.load_model, which sees for itself."
         )
     model = _build(found, state, os.fspath(checkpoint))
-    model.name, model.source = os.fspath(checkpoint), Path(checkpoint)
+    model.name, model.source = _name_of(os.fspath(checkpoint)), Path(checkpoint)
     return model.eval()
 
 

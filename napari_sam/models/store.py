@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,10 +93,11 @@ def find(name: str) -> Path | None:
         return Path(__file__).parent / "weights" / info.file_name
     for path, certain in _candidates(info):
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError:
             continue
-        if not size or (info.nbytes is not None and size != info.nbytes):
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode) or not size or (info.nbytes is not None and size != info.nbytes):
             continue
         if certain or _is_readable_and_published(info, path):
             return path

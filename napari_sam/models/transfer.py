@@ -161,7 +161,12 @@ def _attempt(
             if start == 0:
                 forget(part)
                 _write_origin(part, _Origin(url, _validator(response)))
-            _write(response, part, start, total, stop, report)
+            if not _write(response, part, start, total, expected, stop, report):
+                forget(part)
+                raise ModelError(
+                    f"{_host(url)} sends more than the {expected} bytes of the published file; "
+                    f"check that no login page of the network is in between, {_BY_HAND}."
+                )
             return start > 0
     except requests.Timeout as error:
         raise _Interrupted("did not answer in time") from error
@@ -199,20 +204,26 @@ def _write(
     part: Path,
     start: int,
     total: int | None,
+    most: int | None,
     stop: threading.Event,
     report: Report,
-) -> None:
+) -> bool:
+    """Write what comes; whether that was not more than `most` bytes."""
     done = start
     with part.open("ab" if start else "wb") as file:
         report(done, total)
         for chunk in response.iter_content(_CHUNK):
             if stop.is_set():
                 raise DownloadCancelled(f"The download of {part.stem} was cancelled.")
+            # A server that does not say how much it sends might never end.
+            if most is not None and done + len(chunk) > most:
+                return False
             file.write(chunk)
             done += len(chunk)
             report(done, total)
     if total is not None and done < total:
         raise _Interrupted("cut the connection")
+    return True
 
 
 def _check_room(part: Path, needed: int | None) -> None:
