@@ -16,6 +16,7 @@ os.environ.setdefault("QT_API", "pyqt6")
 _folder = Path(tempfile.mkdtemp(prefix="napari-sam-tests-"))
 os.environ["NAPARI_CONFIG"] = str(_folder / "settings.yaml")
 os.environ["NAPARI_SAM_ANNOTATIONS"] = str(_folder / "annotations")
+os.environ["NAPARI_SAM_EMBEDDINGS"] = str(_folder / "embeddings")
 
 # The same examples every time and no clock, so that no change is refused by luck; "explore" looks for others.
 _calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -85,6 +85,7 @@ def test_samples_need_no_network(manifest: PluginManifest, monkeypatch: pytest.M
 
 
 def test_preferences_offer_every_model(manifest: PluginManifest) -> None:
+    from napari_sam.inference.embedding_store import STORE_BYTES
     from napari_sam.models.zoo import ZOO
 
     settings = manifest.contributions.configurations["models"].properties
@@ -92,3 +93,4 @@ def test_preferences_offer_every_model(manifest: PluginManifest) -> None:
     assert (settings["model"].default, settings["device"].default, settings["folder"].default) == (
         "nano", "auto", "",
     )  # fmt: skip
+    assert settings["embeddings"].default * 2**30 == STORE_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -124,6 +125,8 @@ class PromptableModel(nn.Module, ABC):
         The model can say where objects are; see :meth:`centres`.
     lasso_box : bool
         A lasso is better given as a mask prompt and its box than as a mask prompt alone.
+    keeps_embeddings : bool
+        To read an embedding from disk is much faster than to compute it; see :meth:`kept`.
     float32_buffers : frozenset of str
         Names, without those of their modules, of buffers that stay in float32 whatever the weights are.
     """
@@ -135,6 +138,7 @@ class PromptableModel(nn.Module, ABC):
     finds_centres: ClassVar[bool] = False
     mask_cells: ClassVar[int] = LOW_RES_SIZE
     lasso_box: ClassVar[bool] = True
+    keeps_embeddings: ClassVar[bool] = False
     float32_buffers: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -150,6 +154,35 @@ class PromptableModel(nn.Module, ABC):
     @abstractmethod
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
         """Masks for a batch of prompts: three candidates each if ``multimask``, else one."""
+
+    def kept(self, embedding: Embedding) -> dict[str, Tensor]:
+        """What of an embedding of this model is kept on disk: the rest is computed from it in no time.
+
+        Raises
+        ------
+        NotImplementedError
+            If not :attr:`keeps_embeddings`.
+        """
+        raise NotImplementedError
+
+    def restored(self, kept: Mapping[str, Tensor], original_size: tuple[int, int]) -> Embedding:
+        """The embedding again.
+
+        Parameters
+        ----------
+        kept : mapping of str to Tensor
+            On the device of the model, in its precision.
+        original_size : tuple of int
+            Height and width of the plane that was encoded, in pixels.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If it is not what :meth:`kept` gave.
+        NotImplementedError
+            If not :attr:`keeps_embeddings`.
+        """
+        raise NotImplementedError
 
     def centres(self, embedding: Embedding) -> Tensor:
         """Where objects are, as far as the embedding says, without any prompt.
@@ -180,6 +213,11 @@ class PromptableModel(nn.Module, ABC):
         for module, name, buffer in exact:
             setattr(module, name, buffer.to(device))
         return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(self.parameters()).dtype
 
     @property
     def device(self) -> torch.device:

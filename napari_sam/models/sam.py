@@ -5,6 +5,7 @@ Kirillov et al. (2023), Segment Anything; Zhang et al. (2023), Faster Segment An
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -66,6 +67,7 @@ class Sam(PromptableModel):
         From normalised pixels (B, 3, ``img_size``, ``img_size``) to (B, 256, h, h).
     """
 
+    keeps_embeddings = True
     float32_buffers = frozenset({"pixel_mean", "pixel_std", "positional_encoding_gaussian_matrix"})
 
     pixel_mean: Tensor
@@ -93,15 +95,31 @@ class Sam(PromptableModel):
 
     def encode(self, pixels: Tensor) -> SamEmbedding:
         height, width = pixels.shape[-2:]
-        scale = self.image_size / max(height, width)
-        size = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        size = self._input_size(height, width)
         if pixels.dtype == torch.uint8 and tuple(pixels.shape[-2:]) != size:
             pixels = pixels.cpu()  # where PyTorch resizes bytes as Pillow does
         plane = self.normalised(resize(pixels, size))
         padded = F.pad(plane, (0, self.image_size - size[1], 0, self.image_size - size[0]))
         features = self.image_encoder(padded[None].to(self.dtype))
+        return self.restored({"features": features}, (height, width))
+
+    def kept(self, embedding: Embedding) -> dict[str, Tensor]:
+        return {"features": _own(embedding).features}
+
+    def restored(self, kept: Mapping[str, Tensor], original_size: tuple[int, int]) -> SamEmbedding:
+        features, cells = kept["features"], self.image_size // 16
+        if features.shape != (1, 256, cells, cells):
+            raise ValueError(f"Features of SAM have the shape (1, 256, {cells}, {cells}).")
+        height, width = original_size
         tokens = self.image_tokens(features, None)
-        return SamEmbedding((height, width), features, size, tokens, self.image_size)
+        return SamEmbedding(
+            (height, width), features, self._input_size(height, width), tokens, self.image_size
+        )
+
+    def _input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Of a plane, once its longest side is that of the network's."""
+        scale = self.image_size / max(height, width)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     def normalised(self, plane: Tensor) -> Tensor:
         """A plane (3, H, W) or planes (B, 3, H, W) as the encoder takes them, float32, still to be padded.
@@ -128,8 +146,7 @@ class Sam(PromptableModel):
         return self.mask_decoder.transformer.prepare(image, positions)
 
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
-        if not isinstance(embedding, SamEmbedding):
-            raise TypeError("SAM decodes only its own embeddings; encode the image with this model.")
+        embedding = _own(embedding)
         (height, width), (new_height, new_width) = embedding.original_size, embedding.input_size
         scale = prompts.points.new_tensor([new_width / width, new_height / height])
         boxes = None if prompts.boxes is None else prompts.boxes * scale.repeat(2)
@@ -158,3 +175,9 @@ def build_sam(encoder: str | ViTSize) -> Sam:
     if encoder == "vit_t":
         return Sam(TinyViT())
     return Sam(ImageEncoderViT(VIT_SIZES[encoder] if isinstance(encoder, str) else encoder))
+
+
+def _own(embedding: Embedding) -> SamEmbedding:
+    if not isinstance(embedding, SamEmbedding):
+        raise TypeError("SAM decodes only its own embeddings; encode the image with this model.")
+    return embedding

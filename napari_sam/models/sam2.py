@@ -6,6 +6,7 @@ that one checkpoint serves both; what is done with them is in :mod:`napari_sam.m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -82,6 +83,7 @@ class Sam2(PromptableModel):
         Side of the square that images are stretched to, in pixels.
     """
 
+    keeps_embeddings = True
     float32_buffers = frozenset({"pixel_mean", "pixel_std", "positional_encoding_gaussian_matrix"})
 
     pixel_mean: Tensor
@@ -122,12 +124,21 @@ class Sam2(PromptableModel):
     def encode(self, pixels: Tensor) -> Sam2Embedding:
         height, width = pixels.shape[-2:]
         features, skips = self.image_features(self.normalised(_stretch(pixels, self.image_size, self.device)))
-        features = features + self.no_mem_embed[0]
+        features = (features + self.no_mem_embed[0]).permute(2, 0, 1)[None]
+        return self.restored({"features": features, **skips._asdict()}, (height, width))
+
+    def kept(self, embedding: Embedding) -> dict[str, Tensor]:
+        own = _own(embedding)
+        return {"features": own.features, **own.skips._asdict()}
+
+    def restored(self, kept: Mapping[str, Tensor], original_size: tuple[int, int]) -> Sam2Embedding:
+        features, cells = kept["features"], self.image_size // _STRIDE
+        if features.shape != (1, _DIM, cells, cells):
+            raise ValueError(f"Features of SAM 2 have the shape (1, {_DIM}, {cells}, {cells}).")
+        tokens = self.image_tokens(features.flatten(2).transpose(1, 2), None)
+        height, width = original_size
         return Sam2Embedding(
-            (height, width),
-            features.permute(2, 0, 1)[None],
-            self.image_tokens(features.flatten(0, 1)[None], None),
-            skips,
+            (height, width), features, tokens, Skips(*(kept[name] for name in Skips._fields))
         )
 
     def normalised(self, square: Tensor) -> Tensor:
@@ -163,8 +174,7 @@ class Sam2(PromptableModel):
         return neck(*stages[2:]), Skips(coarse, fine)
 
     def decode(self, embedding: Embedding, prompts: PromptBatch, *, multimask: bool) -> MaskLogits:
-        if not isinstance(embedding, Sam2Embedding):
-            raise TypeError("SAM 2 decodes only its own embeddings; encode the image with this model.")
+        embedding = _own(embedding)
         tokens = self.prompt_tokens(prompts, embedding.original_size)
 
         def decode(part: slice) -> Decoded:
@@ -263,3 +273,9 @@ def _stretch(pixels: Tensor, side: int, device: torch.device) -> Tensor:
 
 def _unit(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def _own(embedding: Embedding) -> Sam2Embedding:
+    if not isinstance(embedding, Sam2Embedding):
+        raise TypeError("SAM 2 decodes only its own embeddings; encode the image with this model.")
+    return embedding

@@ -6,6 +6,7 @@ from typing import Any
 
 from napari.settings import get_plugin_settings
 
+from napari_sam.inference.embedding_store import set_embedding_limit
 from napari_sam.models.store import set_model_folder
 from napari_sam.ui.segmenter import ModelChoice
 
@@ -19,10 +20,11 @@ def first_choice() -> ModelChoice:
 
 
 def apply() -> None:
-    """Let the folder of models be the one that was chosen."""
+    """Let the folder of models, and what embeddings may take on disk, be what was chosen."""
     settings = _settings()
     if settings is not None:
         set_model_folder(settings.folder or None)
+        set_embedding_limit(settings.embeddings)
 
 
 def _settings() -> Any:

@@ -295,17 +295,17 @@ class Segmenter:
         return snapshot if self._model is None else with_digests(snapshot, self._model)
 
     def _embedding(self, view: View) -> Embedding:
-        from napari_sam.inference import engine
+        from napari_sam.inference import embedding_store
 
-        return self._embeddings.get(view.key, lambda: engine.encode(self._ready(), view.pixels()))
+        return self._embeddings.get(view.key, lambda: embedding_store.encode(self._ready(), view.pixels()))
 
     def _embedding_of_many(self, view: View, read: Callable[[], NDArray[Any]]) -> Embedding:
         """The embedding of one of many views: kept if it drives out no other one."""
-        from napari_sam.inference import engine
+        from napari_sam.inference import embedding_store
 
         if view.key in self._embeddings:
             return self._embedding(view)
-        embedding = engine.encode(self._ready(), read())
+        embedding = embedding_store.encode(self._ready(), read())
         if self._embeddings.nbytes + embedding.nbytes <= CACHE_BYTES:
             self._embeddings[view.key] = embedding
         return embedding

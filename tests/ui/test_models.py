@@ -23,6 +23,7 @@ from unreliable import FAILED, OUT_OF_MEMORY, Unreliable
 
 import napari_sam
 from napari_sam.errors import DeviceError, DownloadCancelled, ModelError
+from napari_sam.inference.embedding_store import STORE_BYTES, set_embedding_limit, usual_store
 from napari_sam.models import store
 from napari_sam.models.checkpoint import read_state
 from napari_sam.models.zoo import ZOO
@@ -353,6 +354,9 @@ def test_preferences_are_followed(publish, viewer, open_widget, coins, folder, m
     with installed():
         settings = get_plugin_settings("napari-sam").models
         assert (settings.model, settings.device, settings.folder) == ("nano", "auto", "")
+        assert settings.embeddings * 2**30 == STORE_BYTES
+        monkeypatch.setenv("NAPARI_SAM_EMBEDDINGS", str(tmp_path / "embeddings"))
+        settings.embeddings = 0.5
         monkeypatch.delenv(store.FOLDER_VARIABLE)
         settings.folder = str(tmp_path / "elsewhere")
         settings.device = "cpu"
@@ -368,6 +372,7 @@ def test_preferences_are_followed(publish, viewer, open_widget, coins, folder, m
         settle(widget.controller)
         assert len(server.requests) == 1
         assert (tmp_path / "elsewhere" / "large.pth").exists()
+        assert usual_store().limit == 2**29
         assert not folder.exists()
 
 
@@ -385,6 +390,8 @@ def installed() -> Iterator[None]:
     finally:
         settings = get_plugin_settings("napari-sam").models
         settings.model, settings.device, settings.folder = "nano", "auto", ""
+        settings.embeddings = 4.0
+        set_embedding_limit(None)
         store.set_model_folder(None)
         if not known:
             plugins.unregister(manifest.name)

@@ -1,0 +1,224 @@
+"""Image embeddings on disk: what a large model has seen once, on any day, it need not encode again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_sam.models.base import Embedding, PromptableModel
+
+__all__ = [
+    "FOLDER_VARIABLE",
+    "LIMIT_VARIABLE",
+    "STORE_BYTES",
+    "EmbeddingStore",
+    "embedding_folder",
+    "encode",
+    "set_embedding_limit",
+    "usual_store",
+]
+
+FOLDER_VARIABLE = "NAPARI_SAM_EMBEDDINGS"
+"""Environment variable with the folder that embeddings are written to."""
+LIMIT_VARIABLE = "NAPARI_SAM_EMBEDDINGS_GIB"
+"""Environment variable with how much they may take there, in GiB; 0 for none."""
+STORE_BYTES = 4 * 2**30
+"""What embeddings may take on disk: 4 GiB. Those not used for the longest time go first."""
+
+_FREE = 2 * 2**30
+"""So many bytes are left free for others."""
+_SUFFIX = ".safetensors"
+_VERSION = 1
+"""Counts up when what models keep, or what they make of it, changes."""
+_chosen: int | None = None
+
+
+def embedding_folder() -> Path:
+    """The folder for embeddings; it need not exist.
+
+    The environment variable ``NAPARI_SAM_EMBEDDINGS``, else the operating system's folder for caches.
+    """
+    from platformdirs import user_cache_path
+
+    variable = os.environ.get(FOLDER_VARIABLE)
+    if variable:
+        return Path(variable).expanduser()
+    return user_cache_path("napari-sam", appauthor=False) / "embeddings"
+
+
+def set_embedding_limit(gib: float | None) -> None:
+    """Choose what embeddings may take on disk, for this process; 0 for none, None for what is usual."""
+    global _chosen  # noqa: PLW0603  # one limit a process, as with the environment variable
+    _chosen = None if gib is None else _bytes_of(gib)
+
+
+def usual_store() -> EmbeddingStore:
+    """The store in the usual folder, with the limit that is set.
+
+    The environment variable ``NAPARI_SAM_EMBEDDINGS_GIB``, else what :func:`set_embedding_limit` was given,
+    else :data:`STORE_BYTES`.
+    """
+    limit = STORE_BYTES if _chosen is None else _chosen
+    with contextlib.suppress(KeyError, ValueError):
+        limit = _bytes_of(float(os.environ[LIMIT_VARIABLE]))
+    return EmbeddingStore(embedding_folder(), limit)
+
+
+def encode(model: PromptableModel, plane: NDArray[Any]) -> Embedding:
+    """The image embedding of one plane, as :func:`napari_sam.inference.engine.encode`, or from disk."""
+    return usual_store().encode(model, plane)
+
+
+class EmbeddingStore:
+    """Keeps embeddings in a folder, found again by the pixels and the weights that they were computed from.
+
+    A model says what of its embeddings is worth keeping; that of ``nano`` is computed as fast as it is read.
+    Several programs may use one folder. What cannot be written or read is computed instead: nothing depends
+    on the folder, and it may be deleted at any time.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when it is needed.
+    limit : int
+        Bytes that they may take; 0 for no store at all.
+    """
+
+    def __init__(self, folder: Path, limit: int = STORE_BYTES) -> None:
+        self.folder = folder
+        self.limit = limit
+
+    @property
+    def nbytes(self) -> int:
+        """Taken on disk, in bytes."""
+        return sum(size for _, size, _ in self._files())
+
+    def encode(self, model: PromptableModel, plane: NDArray[Any]) -> Embedding:
+        """The image embedding of one plane, computed if it is not there.
+
+        Parameters
+        ----------
+        model : PromptableModel
+        plane : ndarray, shape (H, W, 3), uint8 or float32
+            As :func:`napari_sam.inference.image.as_rgb` returns it.
+
+        Raises
+        ------
+        ImageError, DeviceError
+            As :func:`napari_sam.inference.engine.encode`.
+        """
+        from napari_sam.inference import engine
+
+        path = self._path(model, plane)
+        if path is not None and (embedding := self._read(path, model, plane)) is not None:
+            return embedding
+        embedding = engine.encode(model, plane)
+        # The model may have left a device that failed, and with it a precision.
+        path = None if path is None else self._path(model, plane)
+        if path is not None and (kept := model.kept(embedding)):
+            self._write(path, kept)
+        return embedding
+
+    def _path(self, model: PromptableModel, plane: NDArray[Any]) -> Path | None:
+        """Where the embedding of a plane is or would be; None if it has no place here."""
+        import xxhash
+
+        weights = _identity(model)
+        if self.limit <= 0 or not model.keeps_embeddings or not weights:
+            return None
+        # Gray planes are one channel seen three times.
+        channels = plane[..., :1] if plane.ndim == 3 and plane.strides[2] == 0 else plane
+        computed_by = [_VERSION, weights, str(model.dtype), model.device.type]
+        header = json.dumps([*computed_by, plane.shape, channels.shape[-1:], plane.dtype.str])
+        digest = xxhash.xxh3_128(header.encode())
+        digest.update(np.ascontiguousarray(channels).data)
+        return self.folder / f"{digest.hexdigest()}{_SUFFIX}"
+
+    def _read(self, path: Path, model: PromptableModel, plane: NDArray[Any]) -> Embedding | None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from napari_sam.inference.fallback import on_some_device
+
+        try:
+            kept = load_file(path)
+            # The newest is what was used last.
+            os.utime(path)
+        except (OSError, SafetensorError):
+            return None
+
+        def attempt() -> Embedding:
+            return model.restored({name: one.to(model.device) for name, one in kept.items()}, plane.shape[:2])
+
+        try:
+            return on_some_device(model, attempt)
+        except (KeyError, ValueError):  # of a file that is whole, but not what it should be
+            return None
+
+    def _write(self, path: Path, kept: Mapping[str, Tensor]) -> None:
+        from safetensors.torch import save_file
+
+        nbytes = sum(one.nbytes for one in kept.values())
+        part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if nbytes > self.limit or shutil.disk_usage(self.folder).free < nbytes + _FREE:
+                return
+            self._make_room(nbytes)
+            save_file({name: one.cpu().contiguous() for name, one in kept.items()}, part)
+            part.replace(path)
+        except OSError:
+            # The work goes on without it.
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _make_room(self, nbytes: int) -> None:
+        """Delete those not used for the longest time until there is room for so many bytes."""
+        files = sorted(self._files())
+        taken = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if taken + nbytes <= self.limit:
+                break
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            taken -= size
+
+    def _files(self) -> list[tuple[int, int, Path]]:
+        """When each file was used last, how large it is, and where: also what was left half written."""
+        found = []
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self.folder):
+                with contextlib.suppress(OSError):
+                    if entry.name.endswith((_SUFFIX, ".part")):
+                        status = entry.stat()
+                        found.append((status.st_mtime_ns, status.st_size, Path(entry.path)))
+        return found
+
+
+def _identity(model: PromptableModel) -> str:
+    """Which weights a model has, without reading a large file; empty if nobody can say."""
+    if model.source is None:
+        return ""
+    if known := model.known_digest:
+        return known
+    try:
+        status = model.source.stat()
+    except OSError:
+        return ""
+    return f"{model.source.absolute()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _bytes_of(gib: float) -> int:
+    return max(0, int(gib * 2**30))
