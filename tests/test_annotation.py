@@ -101,7 +101,9 @@ def test_what_names_no_plane_is_an_error(given: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [1.5, "1", (1.0,), [2.5, None, None], Plane((1.5, None, None)), np.array(1), slice(1)], ids=repr
+    "given",
+    [1.5, "1", True, (1.0,), (False,), [2.5, None, None], Plane((1.5, None, None)), np.array(1), slice(1)],
+    ids=repr,
 )
 def test_planes_are_given_in_whole_numbers(given: object) -> None:
     with pytest.raises(AnnotationError, match="not given in whole numbers: give 1 indices"):
@@ -253,7 +255,9 @@ def test_a_mask_can_be_refined(annotation: Annotation) -> None:
 def test_nothing_is_changed_when_something_fails(annotation: Annotation, tmp_path: Path) -> None:
     annotation.add_point(COIN)
     before = annotation.document.snapshot
-    annotation.model = tmp_path / "missing.pth"
+    checkpoint = tmp_path / "none.pth"
+    checkpoint.write_bytes(b"no weights")
+    annotation.model = checkpoint
     failing = [
         (lambda: annotation.add_point(OTHER), ModelError),
         (lambda: annotation.add_points([OTHER]), ModelError),

@@ -104,13 +104,25 @@ def test_several_objects_are_carried_on_in_one_step_and_share_no_pixel(nano: Pro
         ({"direction": "forward", "stop": 5}, "...App."),
         ({"stop": 1}, ".ppA..."),
         ({"start": -4, "stop": -2}, "...App."),
-        ({"direction": "forward", "start": 5, "stop": 5}, "...A.p."),
     ],
 )
 def test_it_goes_where_it_is_told(nano: PromptableModel, arguments: dict[str, Any], said: str) -> None:
     annotation = clicked(nano)
     annotation.propagate(1, **arguments)
     assert states(annotation) == said
+
+
+def test_it_goes_on_from_where_objects_are_and_leaves_the_others_out(nano: PromptableModel) -> None:
+    """Between the objects and a plane without them, a hole was left."""
+    annotation = clicked(nano)
+    annotation.propagate(1, "forward", stop=5)
+    annotation.add_point(66, 24, plane=0)
+    annotation.accept()
+    annotation.propagate([1, 2], "forward", start=5)
+    assert [states(annotation, number) for number in (1, 2)] == ["...Appp", "A......"]
+    annotation.undo()
+    with pytest.raises(AnnotationError, match="None of the objects has a mask on plane 6"):
+        annotation.propagate([1, 2], start=6)
 
 
 def test_a_correction_is_never_overwritten_and_changes_only_what_follows(nano: PromptableModel) -> None:
@@ -259,6 +271,12 @@ def test_what_cannot_be_propagated_is_said_and_nothing_is_changed(nano: Promptab
         ({"objects": 9}, "no object 9"),
         ({"direction": "up"}, "no direction 'up'"),
         ({"start": 7}, "Plane 7 is not one of the 7"),
+        ({"start": -9}, "Plane -9 is not one of the 7"),
+        ({"stop": -8}, "Plane -8 is not one of the 7"),
+        ({"start": 1.5}, "Plane 1.5 is not given in whole numbers"),
+        ({"stop": True}, "Plane True is not given in whole numbers"),
+        ({"start": 5}, "Object 1 has no mask on plane 5: start from a plane where there is one"),
+        ({"start": -2, "direction": "forward", "stop": 5}, "Object 1 has no mask on plane 5"),
         ({"axis": 1}, "no neighbours along axis 1"),
         ({"plane": (None, 3, None)}, "has no mask to start from"),
     ]:

@@ -461,6 +461,78 @@ def test_a_full_disk_is_told_once_and_tried_again(
     assert entry.load() == document.snapshot
 
 
+def test_what_could_not_be_written_is_tried_again_without_a_change(
+    tmp_path: Path, autosave: Autosave, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the next change, nobody looked whether the disk had room again."""
+    monkeypatch.setattr("napari_sam.annotation.autosave.RETRY", 0.05)
+    (tmp_path / "kept").write_text("a file where the folder should be")
+    document = Document(SHAPE)
+    handle = autosave.attach(document, IDENTITY)
+    add(document)
+    assert not handle.flush()
+    time.sleep(0.2)
+    assert handle.path is None
+    (tmp_path / "kept").unlink()
+    deadline = time.monotonic() + 10
+    while handle.path is None or not rows(handle.path):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    handle.close()
+    assert autosave.recoverable()[0].load() == document.snapshot
+    assert len(said) == 1
+
+
+def test_what_cannot_be_written_at_the_end_is_not_tried_again(tmp_path: Path, autosave: Autosave) -> None:
+    (tmp_path / "kept").write_text("a file where the folder should be")
+    document = Document(SHAPE)
+    handle = autosave.attach(document, IDENTITY)
+    add(document)
+    # The thread ends at once, which the fixture waits for.
+    handle.close()
+
+
+def test_who_cannot_be_told_stops_nobody(tmp_path: Path, autosave: Autosave) -> None:
+    """The thread ended with the error, and nothing was written any more, of any document."""
+
+    def tell(sentence: str) -> None:
+        raise RuntimeError("the window is gone")
+
+    (tmp_path / "file").write_text("where a folder should be")
+    document = Document(SHAPE)
+    handle = Autosave(tmp_path / "file", tell).attach(document)
+    add(document)
+    assert not handle.flush()
+    other, kept = attached(autosave, begun=True)
+    add(other)
+    assert kept.flush()
+    kept.close()
+    handle.close()
+    assert autosave.recoverable()[0].load() == other.snapshot
+
+
+def test_an_error_in_the_thread_that_writes_is_told_and_it_goes_on(
+    autosave: Autosave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, handle = attached(autosave, begun=True)
+    errors: list[str] = []
+    work = AutosaveFile.work
+
+    def once(self: AutosaveFile) -> bool:
+        monkeypatch.setattr(AutosaveFile, "work", work)
+        raise RuntimeError("nobody thought of that")
+
+    monkeypatch.setattr(AutosaveFile, "work", once)
+    monkeypatch.setattr(threading, "excepthook", lambda info: errors.append(str(info.exc_value)))
+    add(document)
+    assert not handle.flush(0.5)
+    assert errors == ["nobody thought of that"]
+    add(document)
+    assert handle.flush()
+    handle.close()
+    assert autosave.recoverable()[0].load() == document.snapshot
+
+
 def test_a_folder_that_was_emptied_is_filled_again(autosave: Autosave, tmp_path: Path) -> None:
     document = random_document(5)
     handle = autosave.attach(document, IDENTITY)

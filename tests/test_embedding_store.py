@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from napari_sam import Annotation
 from napari_sam.inference import embedding_store, engine
 from napari_sam.inference.embedding_store import STORE_BYTES, EmbeddingStore, encode, usual_store
 from napari_sam.inference.prompts import Prompts
@@ -193,4 +194,18 @@ def test_the_limit_is_that_of_the_user(
     finally:
         embedding_store.set_embedding_limit(None)
     assert len(list((tmp_path / "mine").iterdir())) == 1
+    assert len(encoded) == 2
+
+
+def test_an_annotation_has_it_from_disk(
+    sam: PromptableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[tuple[int, ...]]
+) -> None:
+    monkeypatch.setenv(embedding_store.FOLDER_VARIABLE, str(tmp_path))
+    masks = []
+    for _ in range(2):
+        annotation = Annotation(plane(), sam)
+        masks.append(annotation.add_point(40, 30).masks)
+    assert encoded == [(60, 80, 3)]
+    assert masks[0] == masks[1]
+    Annotation(plane(), sam, gamma=2).add_point(40, 30)  # looks different
     assert len(encoded) == 2

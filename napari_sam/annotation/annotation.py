@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,19 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from napari_sam.annotation.archive import save_annotation
-from napari_sam.annotation.asking import with_digests
-from napari_sam.annotation.batch import Checked, prompts_of_boxes, prompts_of_points, segment_many
+from napari_sam.annotation.asking import newest_answer, with_digests
 from napari_sam.annotation.document import Document
 from napari_sam.annotation.editing import with_mask_prompt
 from napari_sam.annotation.image_identity import ImageIdentity
-from napari_sam.annotation.importing import drafts_of_labels
+from napari_sam.annotation.many_by_ids import ManyByIds
 from napari_sam.annotation.opening import open_with_image
-from napari_sam.annotation.plane import Plane
-from napari_sam.annotation.planes import Planes
+from napari_sam.annotation.planes import Planes, look_of
 from napari_sam.annotation.records import Look, SamObject
 from napari_sam.annotation.segmenting import Segmenter
-from napari_sam.annotation.tracking_by_ids import PlaneLike, TrackingByIds
-from napari_sam.errors import AnnotationError, PromptError
+from napari_sam.annotation.tracking_by_ids import PlaneLike
+from napari_sam.errors import AnnotationError
+from napari_sam.inference.checks import numbers
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
 
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Annotation", "PlaneLike"]
 
 
-class Annotation(TrackingByIds):
+class Annotation(ManyByIds):
     """Objects of one image, segmented by prompts, with their whole history: no viewer needed.
 
     What the plugin does by mouse is done here by calls, on the same document and with the same masks. Prompts
@@ -73,7 +71,7 @@ class Annotation(TrackingByIds):
     Raises
     ------
     ImageError
-        If the image has no planes.
+        If the image has no planes, or limits or gamma make no sense.
     AnnotationError
         If the labels do not fit the image.
 
@@ -111,7 +109,7 @@ class Annotation(TrackingByIds):
     ) -> None:
         planes = Planes(image, rgb)
         super().__init__(Document(planes.shape), planes, Segmenter(planes, model, device))
-        self.look = _look(contrast_limits, gamma)
+        self.look = look_of(contrast_limits, gamma)
         if labels is not None:
             self.add_labels(labels)
             self.document.history.clear()
@@ -128,7 +126,7 @@ class Annotation(TrackingByIds):
         Raises
         ------
         ModelError
-            If it cannot be loaded.
+            If it cannot be loaded. That there is one is seen when it is set: the one before stays if not.
         """
         return self._segmenter.model
 
@@ -180,11 +178,12 @@ class Annotation(TrackingByIds):
         image : array_like
             That it was made on.
         model : str, path or PromptableModel, optional
-            The one of the newest answer if not given.
+            If not given, the one that answered last for the current object, or if it has no answer, for the
+            object that was begun last of those that have one.
         device : str, default "auto"
         contrast_limits : tuple of float, optional
         gamma : float, optional
-            Those of the newest answer if not given.
+            Those of the same answer if not given.
         force : bool, default False
             Go on although the image has other pixels; a warning says so.
 
@@ -196,8 +195,8 @@ class Annotation(TrackingByIds):
         snapshot, planes, doubt = open_with_image(path, image, force=force)
         if doubt:
             warnings.warn(doubt, stacklevel=2)
-        answers = [answer for item in snapshot.objects for answer in item.answers.values() if answer.model]
-        name, look = (answers[-1].model, answers[-1].look) if answers else ("nano", Look())
+        newest = newest_answer(snapshot)
+        name, look = ("nano", Look()) if newest is None else (newest.model, newest.look)
         self = cls(
             planes.image,
             name if model is None else model,
@@ -265,7 +264,7 @@ class Annotation(TrackingByIds):
         NapariSamError
             As for :meth:`add_point`.
         """
-        return self._draw("Add box", plane, box=box)
+        return self._draw("Add box", plane, box=numbers(box, "Box coordinates"))
 
     def add_scribble(self, path: ArrayLike, *, positive: bool = True, plane: PlaneLike = None) -> SamObject:
         """Add a freehand line to the current object.
@@ -307,7 +306,7 @@ class Annotation(TrackingByIds):
         NapariSamError
             As for :meth:`add_point`.
         """
-        return self._draw("Add lasso", plane, lasso=polygon)
+        return self._draw("Add lasso", plane, lasso=numbers(polygon, "Lasso coordinates"))
 
     def refine(self, mask: Mask | ArrayLike | None = None, *, plane: PlaneLike = None) -> SamObject:
         """Ask the model for a better mask of the current object; prompts on the plane give way to the mask.
@@ -384,126 +383,6 @@ class Annotation(TrackingByIds):
             for answer in answers:
                 self.document.answer(item.uid, where, answer)
         return self.current
-
-    # Many at once
-
-    def add_points(
-        self, points: ArrayLike, *, plane: PlaneLike = None, class_name: str | None = None
-    ) -> list[SamObject]:
-        """Segment and accept one object for each point, all in one step.
-
-        Points outside the image are skipped, and so are those for which the model finds nothing; a warning
-        says how many.
-
-        Parameters
-        ----------
-        points : array_like, shape (N, 2)
-            (x, y) each.
-        plane : int, sequence of (int or None), or Plane, optional
-        class_name : str, optional
-            The class of the new objects.
-
-        Returns
-        -------
-        list of SamObject
-
-        Raises
-        ------
-        PromptError
-            If no point is on the image.
-        NapariSamError
-            As for :meth:`add_point`.
-        """
-        where = self._planes.named(plane)
-        return self._add_many(
-            "points", prompts_of_points(points, self._planes.size(where)), where, class_name
-        )
-
-    def add_boxes(
-        self, boxes: ArrayLike, *, plane: PlaneLike = None, class_name: str | None = None
-    ) -> list[SamObject]:
-        """Segment and accept one object for each box, all in one step; see :meth:`add_points`.
-
-        Parameters
-        ----------
-        boxes : array_like, shape (N, 4)
-            x0, y0, x1, y1 each.
-        plane : int, sequence of (int or None), or Plane, optional
-        class_name : str, optional
-            The class of the new objects.
-
-        Returns
-        -------
-        list of SamObject
-
-        Raises
-        ------
-        NapariSamError
-            As for :meth:`add_points`.
-        """
-        where = self._planes.named(plane)
-        return self._add_many("boxes", prompts_of_boxes(boxes, self._planes.size(where)), where, class_name)
-
-    def _add_many(self, what: str, checked: Checked, plane: Plane, class_name: str | None) -> list[SamObject]:
-        if not checked.prompts:
-            if checked.skipped:
-                raise PromptError(checked.skipped)
-            return []
-        count = len(checked.prompts)
-        embedding = self._segmenter.embedding(plane, self.look)
-        drafts = segment_many(self._segmenter.model, embedding, checked.prompts, plane, self.look)
-        if checked.skipped:
-            warnings.warn(checked.skipped, stacklevel=3)
-        if len(drafts) < count:
-            warnings.warn(
-                f"The model found nothing for {count - len(drafts)} of {count} {what}.", stacklevel=3
-            )
-        return self._add(f"Segment {count} {what}", drafts, class_name)
-
-    def add_labels(self, labels: Any, *, class_name: str | None = None) -> list[SamObject]:
-        """Take over the objects of a label image, in one step.
-
-        They keep their ids unless one of these is taken, in which case all get new ones. Pixels that belong
-        to other objects already stay with these.
-
-        Parameters
-        ----------
-        labels : array_like of int, shape of the image without colours
-        class_name : str, optional
-            The class of the new objects.
-
-        Returns
-        -------
-        list of SamObject
-
-        Raises
-        ------
-        AnnotationError
-            If it is no label image, or not one of this image.
-        """
-        drafts = drafts_of_labels(labels)
-        shape = tuple(np.shape(labels))
-        if shape != self.shape:
-            raise AnnotationError(
-                f"Labels of shape {shape} do not fit an image of shape {self.shape}: they must be the same."
-            )
-        free = all(self.document.with_id(draft.id) is None for draft in drafts)
-        return self._add("Import labels", drafts, class_name, keep_ids=free)
-
-    def _add(
-        self, text: str, drafts: Sequence[SamObject], class_name: str | None, *, keep_ids: bool = False
-    ) -> list[SamObject]:
-        with self.document.step(text):
-            class_id = self._class_id(class_name)
-            drafts = [replace(draft, class_id=class_id) for draft in drafts]
-            return self.document.add_objects(drafts, text, keep_ids=keep_ids)
-
-
-def _look(contrast_limits: tuple[float, float] | None, gamma: float) -> Look:
-    if contrast_limits is None:
-        return Look(None, float(gamma))
-    low, high = (float(limit) for limit in contrast_limits)
-    return Look((low, high), float(gamma))
 
 
 def _together(

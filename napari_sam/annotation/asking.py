@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_sam.inference.prompts import Prompts
     from napari_sam.models.base import PromptableModel
 
-__all__ = ["to_answer", "with_digests"]
+__all__ = ["newest_answer", "to_answer", "with_digests"]
 
 
 def to_answer(segment: Segment, prompts: Prompts, model: PromptableModel, look: Look | None = None) -> Answer:
@@ -63,3 +63,13 @@ def with_digests(snapshot: Snapshot, model: PromptableModel) -> Snapshot:
 
     opened = None if snapshot.opened is None else completed(snapshot.opened)
     return replace(snapshot, objects=tuple(completed(item) for item in snapshot.objects), opened=opened)
+
+
+def newest_answer(snapshot: Snapshot) -> Answer | None:
+    """The answer of a model that is likely to be the newest, if there is one: nothing says when they came.
+
+    It is the last one of the current object, or if that has none, of the newest object that has one.
+    """
+    items = sorted(snapshot.objects, key=lambda item: (item.uid == snapshot.current, item.uid))
+    answers = (answer for item in reversed(items) for answer in reversed([*item.answers.values()]))
+    return next((answer for answer in answers if answer.model), None)

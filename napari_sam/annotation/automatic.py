@@ -261,13 +261,8 @@ def add_drafts(document: Document, drafts: Sequence[SamObject]) -> list[SamObjec
     list of SamObject
         Empty without drafts; then nothing was done.
     """
-    if not drafts:
-        return []
-    before, document.overwrite = document.overwrite, False
-    try:
+    with document.protected():
         return document.add_objects(drafts, _TEXT)
-    finally:
-        document.overwrite = before
 
 
 def occupied(document: Document, plane: Plane) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ REST = 10
 """While a gesture goes on, nothing is written for so many times what the last time took of a processor."""
 LONGEST_REST = 1.0
 """But not for longer, in seconds: a crash is not to cost more."""
+RETRY = 5.0
+"""Seconds after which what could not be written is tried again, if nothing changes before that."""
 
 
 def annotation_folder() -> Path:
@@ -278,11 +281,15 @@ class AutosaveFile:
             if not more:
                 self._done = number
                 self._lock.notify_all()
+        if problem and not ending:
+            self._writer.ask(self, RETRY)
         if news and self._tell is not None:
-            self._tell(
-                f"The annotation of {self._name or 'the image'} cannot be kept in {self._folder} "
-                f"({problem}): work goes on, but save it yourself."
-            )
+            # Who is told may be gone already, a window for example.
+            with suppress(Exception):
+                self._tell(
+                    f"The annotation of {self._name or 'the image'} cannot be kept in {self._folder} "
+                    f"({problem}): work goes on, but save it yourself."
+                )
         return not ending
 
     def _write(self, values: Snapshot) -> None:

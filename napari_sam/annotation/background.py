@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 from typing import Protocol
@@ -51,7 +52,7 @@ class Writer:
         """There may be something to do from now on."""
         with self._changed:
             self._attached.add(work)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="napari-sam autosave", daemon=True)
                 self._thread.start()
 
@@ -82,7 +83,13 @@ class Writer:
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
-            if not work.work():
+            try:
+                more = work.work()
+            # It must not, but others are waiting: this is told as if the thread had ended, and it goes on.
+            except Exception:  # noqa: BLE001
+                more = True
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            if not more:
                 with self._changed:
                     self._attached.discard(work)
                     self._due.pop(work, None)

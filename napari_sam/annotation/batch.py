@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from numpy.typing import ArrayLike
 
 from napari_sam.annotation.asking import to_answer
+from napari_sam.annotation.document import Document
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import Look, SamObject, Source
 from napari_sam.errors import PromptError
@@ -19,7 +20,14 @@ from napari_sam.inference.prompts import Prompts
 if TYPE_CHECKING:
     from napari_sam.models.base import Embedding, PromptableModel
 
-__all__ = ["Checked", "prompts_of_boxes", "prompts_of_masks", "prompts_of_points", "segment_many"]
+__all__ = [
+    "Checked",
+    "prompts_of_boxes",
+    "prompts_of_masks",
+    "prompts_of_points",
+    "segment_many",
+    "with_pixels",
+]
 
 
 class Checked(NamedTuple):
@@ -153,3 +161,18 @@ def segment_many(
         for segment, asked in zip(segment_all(model, embedding, prompts), prompts, strict=True)
         if not segment.mask.is_empty
     ]
+
+
+def with_pixels(document: Document, drafts: Sequence[SamObject]) -> list[SamObject]:
+    """Those of some drafts that will get a pixel, of what other objects and the other drafts leave.
+
+    Parameters
+    ----------
+    document : Document
+        Is not changed.
+    drafts : sequence of SamObject
+        For :meth:`~napari_sam.annotation.Document.add_objects`.
+    """
+    trial = Document.of(document.snapshot)
+    trial.overwrite = document.overwrite
+    return [draft for draft, item in zip(drafts, trial.add_objects(drafts), strict=True) if item.masks]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,14 @@ class ByIds:
         """How many objects there are."""
         return len(self.document)
 
+    def __iter__(self) -> Iterator[SamObject]:
+        """All objects in order of their ids."""
+        return iter(self.objects)
+
+    def __contains__(self, number: object) -> bool:
+        """Whether there is an object with this id."""
+        return isinstance(number, int | np.integer) and self.document.with_id(int(number)) is not None
+
     def __getitem__(self, number: int) -> SamObject:
         """The object with this id.
 
@@ -94,7 +102,7 @@ class ByIds:
         Raises
         ------
         AnnotationError
-            If `dtype` cannot hold the ids.
+            If `dtype` is none of whole numbers, or cannot hold the ids.
         """
         return self.document.to_labels(dtype, classes=classes)
 
@@ -158,9 +166,11 @@ class ByIds:
         Raises
         ------
         AnnotationError
-            If one of the objects does not exist.
+            If one of the objects does not exist, or a class cannot have this name; nothing is changed then.
         """
         uids = self._uids(ids)
+        if not uids:
+            return
         if name is None or any(one.name == name for one in self.classes):
             self.document.set_class(uids, self._class_id(name))
             return

@@ -29,13 +29,15 @@ def new_class(classes: Sequence[ObjectClass], name: str) -> ObjectClass:
     Raises
     ------
     AnnotationError
-        If the name is empty or taken.
+        If the name is no text, empty or taken.
 
     Examples
     --------
     >>> new_class([ObjectClass(3, "nucleus", "#4477aa")], "cell")
     ObjectClass(id=4, name='cell', colour='#ee6677')
     """
+    if not isinstance(name, str):
+        raise AnnotationError(f"A class has a text for a name, not {name!r}.")
     if not name.strip():
         raise AnnotationError("A class needs a name.")
     if any(one.name == name for one in classes):

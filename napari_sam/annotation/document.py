@@ -92,7 +92,7 @@ class Document(Tracking):
         for plane in prompts.keys() | item.prompts.keys():
             drawn = editing.with_mask_prompt(item, plane, prompts.get(plane))
             if drawn is not None:
-                new[plane] = drawn
+                new[plane] = editing.sharing(drawn, item.prompts.get(plane))
         changed = {p for p in new.keys() | item.prompts.keys() if new.get(p) != item.prompts.get(p)}
         if changed:
             with self.step(text, gesture):
@@ -151,15 +151,24 @@ class Document(Tracking):
         item = self._state.objects.get(uid)
         if item is None or plane not in item.prompts:
             return False
-        if answer.prompts != item.prompts[plane] and not item.is_stale(plane):
+        if answer.prompts == item.prompts[plane]:
+            answer = replace(answer, prompts=item.prompts[plane])
+        elif not item.is_stale(plane):
             return False
         before = item.answers.get(plane)
-        same = before is not None and before.mask == answer.mask and plane not in item.base
+        # Of a mask that came from elsewhere, an answer changes what is prompted: other prompts, other pixels.
+        same = (
+            before is not None
+            and before.mask == answer.mask
+            and (plane not in item.base or before.prompts == answer.prompts)
+        )
         late = self._step is None
         if late:
             self._step = Step("")
         try:
-            self._change(replace(item, answers={**item.answers, plane: answer}), () if same else (plane,))
+            # The newest comes last.
+            answers = {p: a for p, a in item.answers.items() if p != plane}
+            self._change(replace(item, answers={**answers, plane: answer}), () if same else (plane,))
         finally:
             if late:
                 assert self._step is not None
@@ -204,11 +213,7 @@ class Document(Tracking):
         return self._state.objects[item.uid]
 
     def _accept(self, item: SamObject) -> None:
-        opened = self.opened
-        if opened is not None and item == editing.reopened(opened):
-            # Nobody changed it: what was painted by hand still is.
-            item = opened
-        self._put(item.uid, replace(item, accepted=True, taken={}))
+        self._put(item.uid, replace(self._closed(item.uid), accepted=True, taken={}))
         self._raise_next_id(item.id)
 
     def reject(self) -> None:
@@ -284,12 +289,15 @@ class Document(Tracking):
         Raises
         ------
         AnnotationError
-            If there are fewer than two, or one of them does not exist.
+            If there are fewer than two, one of them does not exist, or none has a pixel.
         """
-        items = [self._found(uid) for uid in dict.fromkeys(uids)]
+        items = [self._closed(uid) for uid in dict.fromkeys(uids)]
         if len(items) < 2:
             raise AnnotationError("Choose at least two objects to merge.")
-        merged = replace(editing.merged(items), parent=parent_of_merged(self._state.objects, items))
+        merged = editing.with_lent(editing.merged(items), items, self.current)
+        if merged.is_empty:
+            raise AnnotationError("None of the objects has a pixel: choose some that have.")
+        merged = replace(merged, parent=parent_of_merged(self._state.objects, items))
         with self.step(named("Merge", items)):
             for item in items[1:]:
                 self._put(item.uid, None)
@@ -312,7 +320,7 @@ class Document(Tracking):
         AnnotationError
             If there is no such object, or it has one part only.
         """
-        item = self._found(uid)
+        item = self._closed(uid)
         parts = editing.parts(item)
         if len(parts) < 2:
             raise AnnotationError(f"Object {item.id} has one part only: there is nothing to split.")
@@ -321,6 +329,7 @@ class Document(Tracking):
             painted = {plane: edit.added for plane, edit in item.hand.items()}
             known = carried_over(item)
             whole = replace(editing.from_masks(item, parts[0], painted, known), accepted=True)
+            whole = editing.with_lent(whole, [item], self.current)
             self._put(item.uid, whole)
             made = [whole]
             for masks in parts[1:]:
@@ -337,7 +346,12 @@ class Document(Tracking):
     # Many at once
 
     def add_objects(
-        self, drafts: Sequence[SamObject], text: str = "Add objects", *, keep_ids: bool = False
+        self,
+        drafts: Sequence[SamObject],
+        text: str = "Add objects",
+        *,
+        keep_ids: bool = False,
+        class_name: str | None = None,
     ) -> list[SamObject]:
         """Add accepted objects with prompts and answers, or with masks that came from elsewhere, in one step.
 
@@ -350,32 +364,39 @@ class Document(Tracking):
         text : str
         keep_ids : bool, default False
             Keep their ids; else they count up.
+        class_name : str, optional
+            The class of all of them, made if it is new.
 
         Raises
         ------
         AnnotationError
-            If an id that is to be kept is taken, 0 or too large.
+            If an id that is to be kept is taken, 0 or too large, or a class cannot have this name; nothing is
+            changed then.
         """
+        if not drafts:
+            return []
         if keep_ids:
             taken = any(self._state.with_id(d.id) is not None for d in drafts)
             if taken or len({d.id for d in drafts}) < len(drafts):
                 raise AnnotationError("Some of the ids are taken: let the objects get new ones.")
             if any(draft.id == 0 for draft in drafts):
                 raise AnnotationError("The id 0 is background: let the objects get new ones.")
-            if (greatest := max((draft.id for draft in drafts), default=0)) > GREATEST_ID:
+            if (greatest := max(draft.id for draft in drafts)) > GREATEST_ID:
                 raise AnnotationError(f"The id {greatest} is too large: let the objects get new ones.")
         added: list[int] = []
-        known = {0, *(one.id for one in self.classes)}
         with self.step(text):
+            class_id = None if class_name is None else self.class_named(class_name)
+            known = {0, *(one.id for one in self.classes)}
             first = self._free_id
             ids = [draft.id for draft in drafts] if keep_ids else range(first, first + len(drafts))
-            self._raise_next_id(max(ids, default=0))
+            self._raise_next_id(max(ids))
             for number, draft in zip(ids, drafts, strict=True):
+                wanted = draft.class_id if class_id is None else class_id
                 item = replace(
                     draft,
                     uid=self._new_uid(),
                     id=number,
-                    class_id=draft.class_id if draft.class_id in known else 0,
+                    class_id=wanted if wanted in known else 0,
                     accepted=True,
                     hand={},
                     masks={},

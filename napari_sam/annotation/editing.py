@@ -8,20 +8,31 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_sam.annotation.importing import label_boxes
 from napari_sam.annotation.overlap import with_hand
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.propagating import carried_over
 from napari_sam.annotation.records import GREATEST_ID, Answer, HandEdit, SamObject, Source
+from napari_sam.annotation.splitting import parts
 from napari_sam.annotation.state import State
 from napari_sam.annotation.territory import Box
 from napari_sam.errors import AnnotationError
 from napari_sam.inference.mask import Mask, box_around
 from napari_sam.inference.prompts import Prompts
 
-__all__ = ["from_masks", "merged", "owed_to", "painted", "parts", "reopened", "with_mask_prompt"]
+__all__ = [
+    "closed",
+    "from_masks",
+    "merged",
+    "owed_to",
+    "painted",
+    "parts",
+    "reopened",
+    "sharing",
+    "with_lent",
+    "with_mask_prompt",
+]
 
 
 def with_mask_prompt(item: SamObject, plane: Plane, drawn: Prompts | None) -> Prompts | None:
@@ -43,6 +54,24 @@ def with_mask_prompt(item: SamObject, plane: Plane, drawn: Prompts | None) -> Pr
     return drawn.with_mask(refined or start)
 
 
+def sharing(drawn: Prompts, before: Prompts | None) -> Prompts:
+    """Prompts with the very arrays and lines of those before where they are equal: a history holds all."""
+    if before is None or drawn == before:
+        return drawn if before is None else before
+    known = before.scribbles
+    scribbles = tuple(
+        # Most often, one was added: the others are where they were.
+        next((line for line in known[at : at + 1] + known if line == one), one)
+        for at, one in enumerate(drawn.scribbles)
+    )
+    same = {
+        name: array
+        for name in ("points", "labels", "mask_input", "lasso")
+        if (array := getattr(before, name)) is not None and np.array_equal(array, getattr(drawn, name))
+    }
+    return replace(drawn, scribbles=scribbles, **same)
+
+
 def reopened(item: SamObject) -> SamObject:
     """An object as it is when work on it goes on: what it is without prompts is what they will refine."""
     bare = {p: m for p, m in item.masks.items() if p not in item.prompts and p not in item.base}
@@ -52,6 +81,31 @@ def reopened(item: SamObject) -> SamObject:
     base = {**item.base, **{p: Answer(((m, None),)) for p, m in bare.items()}}
     hand = {p: edit for p, edit in item.hand.items() if p not in bare}
     return replace(item, accepted=False, base=base, hand=hand)
+
+
+def closed(item: SamObject, opened: SamObject) -> SamObject:
+    """An object as it is when work on it ends: what a hand painted before it was opened still is.
+
+    Parameters
+    ----------
+    item : SamObject
+    opened : SamObject
+        What it was before :func:`reopened` made masks to start from of what was painted. Where nobody has
+        started from such a mask, what is left of it is as before.
+    """
+    begun = reopened(opened)
+    if item == replace(begun, class_id=item.class_id):
+        return replace(opened, class_id=item.class_id)
+    hand = dict(item.hand)
+    for plane, before in opened.hand.items():
+        asked = plane in item.prompts or plane in item.answers
+        if asked or plane in begun.hand or item.base.get(plane) != begun.base[plane]:
+            continue
+        edit = item.hand.get(plane) or HandEdit.none(before.added.shape)
+        mask = item.masks.get(plane) or Mask.empty(before.added.shape)
+        added = edit.added | (before.added & mask)
+        hand[plane] = HandEdit(added, (edit.removed | before.removed) - mask - added)
+    return replace(item, hand=hand)
 
 
 def from_masks(
@@ -88,6 +142,29 @@ def merged(items: Sequence[SamObject]) -> SamObject:
     return replace(whole, accepted=True)
 
 
+def with_lent(whole: SamObject, items: Collection[SamObject], current: SamObject) -> SamObject:
+    """What was made of objects, with what the current one took from these: that is still theirs to claim.
+
+    Else, what comes back when the current one shrinks would be lost with the next answer.
+    """
+    lenders = {item.uid: carried_over(item) for item in items if item.uid != current.uid}
+    base = dict(whole.base)
+    for plane, lent in current.taken.items():
+        mine = current.masks.get(plane)
+        for uid, mask in lent.items():
+            # What a third object took meanwhile does not come back.
+            if uid not in lenders or mine is None or (back := mask & mine).is_empty:
+                continue
+            carried = plane in lenders[uid]
+            before = base.get(plane) or Answer(((back, None),), propagated=carried)
+            base[plane] = replace(
+                before,
+                candidates=((before.mask | back, None),),
+                propagated=before.propagated and carried,
+            )
+    return replace(whole, base=base)
+
+
 def owed_to(uid: int, gone: Collection[int], item: SamObject) -> SamObject:
     """An object whose debts to others that are gone now are to another one."""
     taken: dict[Plane, dict[int, Mask]] = {}
@@ -113,42 +190,6 @@ def _unions(masks: Mapping[Plane, Sequence[Mask]]) -> dict[Plane, Mask]:
             if not mask.is_empty:
                 bits[row : row + height, column : column + width] |= mask.bits
         result[plane] = Mask((rows.start, columns.start), bits, several[0].shape)
-    return result
-
-
-def parts(item: SamObject) -> list[dict[Plane, Mask]]:
-    """The connected parts of an object, the largest first; pixels that touch at a corner are connected."""
-    if not item.masks:
-        return []
-    planes = list(item.masks)
-    shape = next(iter(item.masks.values())).shape
-    leading = np.array([plane.index[:-2] for plane in planes], dtype=np.int64).reshape(len(planes), -1)
-    low = leading.min(axis=0) if leading.size else leading[0]
-    size = tuple(int(n) for n in (leading.max(axis=0) - low + 1)) if leading.size else ()
-    boxes = np.array([mask.box_xyxy for mask in item.masks.values()])
-    left, top = boxes[:, 0].min(), boxes[:, 1].min()
-    right, bottom = boxes[:, 2].max() + 1, boxes[:, 3].max() + 1
-    rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
-    crop = np.zeros((*size, bottom - top, right - left), dtype=bool)
-    at_place = {tuple(int(i) for i in at - low): plane for at, plane in zip(leading, planes, strict=True)}
-    for place, plane in at_place.items():
-        crop[place] = item.masks[plane].bits_in(rows, columns)
-    found, count = ndimage.label(crop, structure=np.ones((3,) * crop.ndim))
-    if count < 2:
-        return [dict(item.masks)]
-    sizes = np.bincount(found.ravel())[1:]
-    boxes_of_parts = ndimage.find_objects(found)
-    result = []
-    for number in np.argsort(-sizes, kind="stable"):
-        *span, inner_rows, inner_columns = boxes_of_parts[number]
-        origin = int(top) + inner_rows.start, int(left) + inner_columns.start
-        part = {}
-        for step in np.ndindex(*(axis.stop - axis.start for axis in span)):
-            place = tuple(axis.start + i for axis, i in zip(span, step, strict=True))
-            bits = found[(*place, inner_rows, inner_columns)] == number + 1
-            if bits.any():
-                part[at_place[place]] = Mask(origin, bits, shape)
-        result.append(part)
     return result
 
 

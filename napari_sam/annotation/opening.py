@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
 from napari_sam.annotation.archive import load_annotation
 from napari_sam.annotation.image_identity import ImageIdentity
-from napari_sam.annotation.planes import Planes
+from napari_sam.annotation.planes import Planes, array_of
 from napari_sam.annotation.state import Snapshot
 from napari_sam.errors import AnnotationError
 
@@ -43,8 +41,7 @@ def open_with_image(
         If the file cannot be read, or is of another image.
     """
     snapshot, identity, _ = load_annotation(path)
-    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
-        image = np.asarray(image)
+    image = array_of(image)
     # The annotation knows whether its image had colours.
     rgb = len(image.shape) == len(snapshot.shape) + 1 and image.shape[-1] in (3, 4)
     planes = Planes(image, rgb)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from napari_sam.annotation.classifying import Classifying
@@ -36,6 +37,15 @@ class Placing(Classifying):
         # The class may be gone: an undo took it away again.
         known = any(one.id == self.new_class for one in self.classes)
         return replace(item, class_id=self.new_class if known else 0)
+
+    @contextmanager
+    def protected(self) -> Iterator[None]:
+        """Let nobody lose a pixel to what is added meanwhile, even with `overwrite`."""
+        before, self.overwrite = self.overwrite, False
+        try:
+            yield
+        finally:
+            self.overwrite = before
 
     def _change(self, item: SamObject, planes: Collection[Plane], *, nothing_else: bool = False) -> None:
         """Put an object whose answers on some planes are new (or gone), and give it its pixels.

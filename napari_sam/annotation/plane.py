@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
-__all__ = ["Plane"]
+import numpy as np
+
+__all__ = ["Plane", "is_whole"]
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether something can be a position along an axis: a whole number, which True is not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

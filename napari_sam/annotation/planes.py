@@ -8,12 +8,71 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.plane import Plane, is_whole
 from napari_sam.annotation.records import Look
 from napari_sam.errors import AnnotationError, ImageError, reason_of
 from napari_sam.inference.image import as_rgb
 
-__all__ = ["Planes"]
+__all__ = ["Planes", "array_of", "look_of"]
+
+
+def array_of(image: Any) -> Any:
+    """An image as it is if it is some kind of array, else as a NumPy array.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be one.
+    """
+    if hasattr(image, "shape") and hasattr(image, "dtype"):
+        return image
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError) as error:
+        raise ImageError(
+            f"The image is no array ({reason_of(error)}): give one whose rows are equally long."
+        ) from error
+
+
+def look_of(contrast_limits: Any = None, gamma: Any = 1.0) -> Look:
+    """How a plane is displayed, of what a user gave.
+
+    Parameters
+    ----------
+    contrast_limits : sequence of two float, optional
+    gamma : float, default 1
+
+    Raises
+    ------
+    ImageError
+        If limits or gamma make no sense.
+
+    Examples
+    --------
+    >>> look_of((0, 255))
+    Look(contrast_limits=(0.0, 255.0), gamma=1.0)
+    """
+    exponent = _number(gamma)
+    if exponent is None or exponent <= 0:
+        raise ImageError(f"Gamma must be a number greater than 0, not {gamma!r}.")
+    if contrast_limits is None:
+        return Look(None, exponent)
+    given = list(contrast_limits) if isinstance(contrast_limits, Iterable) else [contrast_limits]
+    limits = [number for one in given if (number := _number(one)) is not None]
+    if len(given) != 2 or len(limits) != 2 or limits[0] > limits[1]:
+        raise ImageError(
+            f"Contrast limits must be two finite numbers in rising order, not {contrast_limits!r}."
+        )
+    return Look((limits[0], limits[1]), exponent)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) else None
 
 
 class Planes:
@@ -35,7 +94,7 @@ class Planes:
     Raises
     ------
     ImageError
-        If there are no planes, or the last axis cannot be colour.
+        If it is no array, there are no planes, or the last axis cannot be colour.
 
     Examples
     --------
@@ -45,8 +104,7 @@ class Planes:
     """
 
     def __init__(self, image: Any, rgb: bool | None = None) -> None:
-        if not hasattr(image, "shape") or not hasattr(image, "dtype"):
-            image = np.asarray(image)
+        image = array_of(image)
         shape = tuple(int(n) for n in image.shape)
         colour = len(shape) >= 3 and shape[-1] in (3, 4)
         if rgb is True and not colour:
@@ -109,7 +167,7 @@ class Planes:
                 given = (plane,)
             whole = len(given) == len(self.shape) and any(at is None for at in given)
             index = given if whole else (*given, None, None)
-        if not all(at is None or isinstance(at, int | np.integer) for at in index):
+        if not all(at is None or is_whole(at) for at in index):
             raise AnnotationError(
                 f"Plane {plane!r} is not given in whole numbers: give {len(leading)} indices, "
                 "or one entry per axis, two of them None."

@@ -168,9 +168,9 @@ def wanted_positions(
     direction : Direction
         Forward is towards higher positions.
     start : int, optional
-        Go on from this position. If it is annotated, the next annotated plane is where it ends, so that a
-        correction changes only what follows from it; if it is not, it is the first one to be filled. If not
-        given, everything that can be reached from annotated planes.
+        Go on from this position, where the object is. If it is annotated, the next annotated plane is where
+        it ends, so that a correction changes only what follows from it; if it was propagated, it is the first
+        one to be filled. If not given, everything that can be reached from annotated planes.
     stop : int, optional
         The last position to be filled. With both directions, nothing beyond it is, as seen from `start` or,
         without that, from the annotated planes.
@@ -178,7 +178,8 @@ def wanted_positions(
     Returns
     -------
     list of int
-        In rising order. Annotated planes are never among them; empty if no plane is annotated.
+        In rising order. Annotated planes are never among them; empty if no plane is annotated, or the object
+        is not on that of `start`: between the two, nothing would be filled.
 
     Raises
     ------
@@ -200,8 +201,9 @@ def wanted_positions(
     for at in (start, stop):
         if at is not None and not 0 <= at < len(series):
             raise AnnotationError(f"Plane {at} is not one of the {len(series)} along axis {series.axis}.")
-    annotated = np.flatnonzero(plane_states(item, series) == PlaneState.ANNOTATED)
-    if not len(annotated):
+    states = plane_states(item, series)
+    annotated = np.flatnonzero(states == PlaneState.ANNOTATED)
+    if not len(annotated) or (start is not None and states[start] == PlaneState.EMPTY):
         return []
     low, high = _limits(annotated, len(series), direction, start, stop)
     return [at for at in range(low, high + 1) if at not in set(annotated.tolist())]

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_sam.annotation.plane import Plane
-from napari_sam.annotation.propagating import Direction, annotated_masks, wanted_positions
+from napari_sam.annotation.propagating import (
+    Direction,
+    PlaneState,
+    annotated_masks,
+    plane_states,
+    wanted_positions,
+)
 from napari_sam.annotation.records import Answer, Look, SamObject
 from napari_sam.annotation.series import Series
 from napari_sam.errors import AnnotationError
@@ -79,7 +85,7 @@ class PropagationRun:
     ) -> PropagationRun:
         """What there is to do for some objects.
 
-        Those without a mask to start from are left out.
+        Those without a mask to start from are left out, and so are those that are not on plane `start`.
 
         Parameters
         ----------
@@ -92,21 +98,30 @@ class PropagationRun:
         Raises
         ------
         AnnotationError
-            If none of the objects has a mask to start from, or `direction`, `start` or `stop` makes no sense.
+            If none of the objects has a mask to start from, or is on plane `start`, or `direction`,
+            `start` or `stop` makes no sense.
         """
-        wanted, known = {}, []
-        for item in objects:
-            positions = wanted_positions(item, series, direction, start=start, stop=stop)
-            if any(not mask.is_empty for mask in annotated_masks(item, series).values()):
-                known.append(item)
-                wanted[item.uid] = positions
-        if not known:
+        wanted = {
+            item.uid: wanted_positions(item, series, direction, start=start, stop=stop) for item in objects
+        }
+        known = [
+            item
+            for item in objects
+            if any(not mask.is_empty for mask in annotated_masks(item, series).values())
+        ]
+        there = known
+        if start is not None:
+            there = [item for item in known if plane_states(item, series)[start] != PlaneState.EMPTY]
+        if not there:
             alone = len(objects) == 1
             who = f"Object {objects[0].id} has no mask" if alone else "None of the objects has a mask"
+            if known:
+                raise AnnotationError(f"{who} on plane {start}: start from a plane where there is one.")
             raise AnnotationError(
                 f"{who} to start from on the planes along axis {series.axis}: prompt or paint one first."
             )
-        return cls(series, tuple(known), wanted, Look() if look is None else look)
+        wanted = {item.uid: wanted[item.uid] for item in there}
+        return cls(series, tuple(there), wanted, Look() if look is None else look)
 
     @property
     def total(self) -> int:

@@ -13,6 +13,8 @@ from napari_sam.inference.prompts import Prompts
 
 __all__ = ["GREATEST_ID", "Answer", "HandEdit", "Look", "ObjectClass", "SamObject", "Source", "held_apart"]
 
+SMALL = 256
+"""Arrays of prompts up to so many bytes are not counted one by one: a few points, a short line."""
 GREATEST_ID = 2**62 - 1
 """Of an object. Arrays of ids are signed and have 64 bits, and there is always one more."""
 
@@ -249,13 +251,15 @@ def _records(item: SamObject, planes: Collection[Plane] | None) -> list[Any]:
 
 
 def _large(record: Any) -> Iterator[Any]:
-    """What takes memory: masks, and logits that were prompts."""
+    """What takes memory: masks, and of prompts logits and what has many vertices."""
     if isinstance(record, Mask):
         yield record
     elif isinstance(record, HandEdit):
         yield from (record.added, record.removed)
     elif isinstance(record, Prompts):
-        yield from (part for part in (record.mask, record.mask_input) if part is not None)
+        parts = (record.mask, record.mask_input, record.points, record.lasso)
+        drawn = (*parts, *(scribble.path for scribble in record.scribbles))
+        yield from (part for part in drawn if part is not None and part.nbytes > SMALL)
     elif isinstance(record, Answer):
         yield from (mask for mask, _ in record.candidates)
         if record.prompts is not None:

@@ -196,7 +196,7 @@ def from_json(
         objects=tuple(objects),
         current=top["current"].whole(0),
         opened=None if opened is None else reader.object(opened),
-        next_id=top["next_id"].whole(),
+        next_id=top["next_id"].whole(1),
         next_uid=top["next_uid"].whole(0),
         classes=tuple(
             ObjectClass(c["id"].whole(1), c["name"].text(), c["colour"].text()) for c in top["classes"]
@@ -232,12 +232,17 @@ def _check(snapshot: Snapshot, top: Field) -> None:
     """What must be so across objects, or commands would go wrong."""
     uids = [item.uid for item in snapshot.objects]
     ids = [item.id for item in snapshot.objects]
-    class_ids = [one.id for one in snapshot.classes]
     for values, what in ((uids, "uid"), (ids, "id")):
         if len(set(values)) < len(values):
             top["objects"].fail(f"two objects have the same {what}")
-    if len(set(class_ids)) < len(class_ids):
-        top["classes"].fail("two classes have the same id")
+    class_ids, names = ({getattr(one, what) for one in snapshot.classes} for what in ("id", "name"))
+    for distinct, what in ((class_ids, "id"), (names, "name")):
+        if len(distinct) < len(snapshot.classes):
+            top["classes"].fail(f"two classes have the same {what}")
+    opened = () if snapshot.opened is None else (snapshot.opened,)
+    for items, key in ((snapshot.objects, "objects"), (opened, "opened")):
+        if not {item.class_id for item in items} <= {0, *class_ids}:
+            top[key].fail("of a class that there is not")
     if snapshot.opened is not None and snapshot.opened.uid != snapshot.current:
         top["opened"].fail("not the current object")
     known = {item.uid: item for item in snapshot.objects}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam.annotation.asking import to_answer
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.planes import Planes
 from napari_sam.annotation.records import Answer, Look
+from napari_sam.errors import ModelError
 from napari_sam.inference.embedding_cache import CACHE_BYTES, EmbeddingCache
 from napari_sam.inference.prompts import Prompts
 
@@ -36,10 +39,20 @@ class Segmenter:
     ) -> None:
         self.planes = planes
         self.device = device
-        self.use(model)
+        self._take(model)
 
     def use(self, model: str | os.PathLike[str] | PromptableModel) -> None:
-        """Take another model."""
+        """Take another model.
+
+        Raises
+        ------
+        ModelError
+            If there is no such one; that of a name is loaded later.
+        """
+        _check(model)
+        self._take(model)
+
+    def _take(self, model: str | os.PathLike[str] | PromptableModel) -> None:
         self._given = model
         self._model: PromptableModel | None = None
         self._embeddings = EmbeddingCache[tuple[Plane, Look]](lambda: CACHE_BYTES)
@@ -77,8 +90,8 @@ class Segmenter:
         return self._model
 
     def embedding(self, plane: Plane, look: Look) -> Embedding:
-        """The embedding of a plane, computed if it is not in memory."""
-        from napari_sam.inference.engine import encode
+        """The embedding of a plane, computed if it is neither in memory nor on disk."""
+        from napari_sam.inference.embedding_store import encode
         from napari_sam.inference.fallback import on_device_of
 
         key = plane, look
@@ -104,3 +117,24 @@ class Segmenter:
             to_answer(segment, asked, self.model, look)
             for segment, asked in zip(segments, prompts, strict=True)
         ]
+
+
+def _check(model: object) -> None:
+    """Make sure that there is a model, as far as that is known without loading it."""
+    from napari_sam.models import available_models, sam_model_registry
+
+    if not isinstance(model, str | os.PathLike):
+        if not hasattr(model, "encode"):
+            raise ModelError(
+                f"A model is given by its name, by the path of a checkpoint or as it is, not by {model!r}."
+            )
+        return
+    given = os.fspath(model)
+    # The registry knows one name more.
+    names = list(dict.fromkeys([*available_models(), *sam_model_registry]))
+    if (isinstance(model, str) and given in names) or Path(given).expanduser().is_file():
+        return
+    choice = " or ".join(get_close_matches(given, names) or names)
+    raise ModelError(
+        f"There is no model or checkpoint {given!r}: choose {choice}, or give the path of a file."
+    )

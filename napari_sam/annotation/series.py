@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from napari_sam.annotation.plane import Plane
+from napari_sam.annotation.plane import Plane, is_whole
 from napari_sam.errors import AnnotationError
 
 __all__ = ["Series"]
@@ -103,6 +103,22 @@ class Series:
     def __iter__(self) -> Iterator[Plane]:
         """All planes in order."""
         return map(self.plane, range(self.length))
+
+    def named(self, position: int) -> int:
+        """The position that a user means: negative ones count from the end.
+
+        Raises
+        ------
+        AnnotationError
+            If it is no whole number, or there is no such position.
+        """
+        if not is_whole(position):
+            raise AnnotationError(
+                f"Plane {position!r} is not given in whole numbers: give its position along axis {self.axis}."
+            )
+        if not -self.length <= position < self.length:
+            raise AnnotationError(f"Plane {position} is not one of the {self.length} along axis {self.axis}.")
+        return int(position) % self.length
 
     def plane(self, position: int) -> Plane:
         """The plane at a position from 0 to the length less one."""

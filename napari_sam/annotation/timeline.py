@@ -34,6 +34,11 @@ class Timeline:
         Id of the first object.
     history_bytes : int
         Memory for masks that only the history still holds.
+
+    Raises
+    ------
+    AnnotationError
+        If the image has no planes, or the first id is below 1.
     """
 
     changed = Signal(Changes)
@@ -44,6 +49,8 @@ class Timeline:
     def __init__(
         self, shape: Sequence[int], first_id: int = 1, *, history_bytes: int = HISTORY_BYTES
     ) -> None:
+        if first_id < 1:
+            raise AnnotationError(f"Ids begin at 1 or later, not at {first_id}: choose another first id.")
         self._restore(Snapshot(tuple(int(n) for n in shape), current=1, next_id=first_id, next_uid=2))
         self._history = History(history_bytes)
         self._step: Step | None = None
@@ -174,19 +181,15 @@ class Timeline:
         Raises
         ------
         AnnotationError
-            If `dtype` cannot hold the greatest id.
+            If `dtype` is none of whole numbers, or cannot hold all ids.
         """
-        kind = np.dtype(dtype)
+        kind = _whole_numbers(dtype)
         used = [self._value(item, classes) for item in self._state.objects.values()]
-        greatest = max(used, default=0)
-        if (
-            kind.kind not in "iu"
-            or greatest > np.iinfo(kind).max
-            or min(used, default=0) < np.iinfo(kind).min
-        ):
-            raise AnnotationError(
-                f"Labels of type {kind} cannot hold the id {greatest}: choose a larger type."
-            )
+        for number in (max(used, default=0), min(used, default=0)):
+            if not np.iinfo(kind).min <= number <= np.iinfo(kind).max:
+                raise AnnotationError(
+                    f"Labels of type {kind} cannot hold the id {number}: choose a larger type."
+                )
         result = np.zeros(self.shape, dtype=kind)
         for item in self._state.objects.values():
             for plane, mask in item.masks.items():
@@ -304,6 +307,16 @@ class Timeline:
     def _tell(self) -> None:
         if changes := self._state.take_changes():
             self.changed.emit(changes)
+
+
+def _whole_numbers(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise AnnotationError(f"There is no type {dtype!r} of labels: choose int32, for example.") from None
+    if kind.kind not in "iu":
+        raise AnnotationError(f"Labels of type {kind} cannot hold ids: choose int32 or a larger type.")
+    return kind
 
 
 def named(what: str, items: Sequence[SamObject]) -> str:

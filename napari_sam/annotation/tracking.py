@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from napari_sam.annotation.dividing import followed_parts
-from napari_sam.annotation.editing import from_masks
+from napari_sam.annotation.editing import closed, from_masks
 from napari_sam.annotation.lineage import ancestors
 from napari_sam.annotation.placing import Placing
 from napari_sam.annotation.plane import Plane
@@ -111,7 +111,7 @@ class Tracking(Placing):
             If there is no such object, it is one part only there, or not there or not before that, or
             planes do not follow each other along the axis.
         """
-        item = self._found(uid)
+        item = self._closed(uid)
         series = Series.through(plane, self.shape, axis)
         axis = series.axis
         if axis >= len(self.shape) - 2:
@@ -206,6 +206,11 @@ class Tracking(Placing):
         """Let the children of objects that are gone be those of another one."""
         for item in [one for one in self._state.objects.values() if one.parent in gone]:
             self._descend(item, uid)
+
+    def _closed(self, uid: int) -> SamObject:
+        """An object as it is when nobody works on it any more."""
+        item, opened = self._found(uid), self.opened
+        return closed(item, opened) if opened is not None and opened.uid == uid else item
 
     def _descend(self, item: SamObject, parent: int) -> None:
         self._put(item.uid, replace(item, parent=parent))

@@ -85,8 +85,9 @@ class TrackingByIds(ByIds):
             Any of the planes that follow each other. If not given, wherever the objects are annotated: along
             z of an image with times, that may be at several times.
         start : int, optional
-            The position to go on from: see :func:`~napari_sam.annotation.propagating.wanted_positions`.
-            Negative ones count from the end. If not given, everything that can be reached is filled.
+            The position to go on from, where the objects are: others are left out. See
+            :func:`~napari_sam.annotation.propagating.wanted_positions`. Negative ones count from the end. If
+            not given, everything that can be reached is filled.
         stop : int, optional
             The last position to be filled.
         axis : int, optional
@@ -105,7 +106,8 @@ class TrackingByIds(ByIds):
         Raises
         ------
         AnnotationError
-            If there is no such object, none has a mask to start from, or there are no other planes.
+            If there is no such object, none has a mask to start from or is on plane `start`, or there are no
+            other planes.
         ImageError
             If a plane cannot be read.
         Cancelled
@@ -265,8 +267,8 @@ class TrackingByIds(ByIds):
         """What is to be done along each series that has a mask to start from."""
         runs, errors = [], []
         for one in series:
-            first, last = (at if at is None or at >= 0 else at + len(one) for at in (start, stop))
             try:
+                first, last = (None if at is None else one.named(at) for at in (start, stop))
                 run = PropagationRun.of(items, one, direction, start=first, stop=last, look=self.look)
                 runs.append(run)
             except AnnotationError as error:

@@ -370,8 +370,10 @@ class Propagating(Overview):
             self._say(run.document, _summary(run) + run.left_out)
         elif isinstance(error, Cancelled):
             why = run.why or "Stopped"
-            said = f"{why}: {done}, and stay as they are." if run.done else f"{why}: nothing was changed."
-            self._say(run.document, said)
+            # Somebody stopped it, perhaps from another image.
+            self._notice = (
+                f"{why}: {done}, and stay as they are." if run.done else f"{why}: nothing was changed."
+            )
         else:
             self._on_failed(error)
         self.propagation_changed.emit()
