@@ -206,7 +206,8 @@ def wanted_positions(
     if not len(annotated) or (start is not None and states[start] == PlaneState.EMPTY):
         return []
     low, high = _limits(annotated, len(series), direction, start, stop)
-    return [at for at in range(low, high + 1) if at not in set(annotated.tolist())]
+    known = set(annotated.tolist())
+    return [at for at in range(low, high + 1) if at not in known]
 
 
 def _limits(

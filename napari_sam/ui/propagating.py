@@ -14,13 +14,14 @@ from psygnal import Signal
 
 from napari_sam.annotation import Answer, Document, Plane, SamObject
 from napari_sam.annotation.planes import Planes
-from napari_sam.annotation.propagating import annotated_masks, plane_states, wanted_positions
+from napari_sam.annotation.propagating import PlaneState, annotated_masks, plane_states, wanted_positions
 from napari_sam.annotation.propagation_run import PropagationRun
 from napari_sam.annotation.series import Series
 from napari_sam.errors import Cancelled
 from napari_sam.ui.carrying import Carried, Carrying
 from napari_sam.ui.overview import Overview
 from napari_sam.ui.plane import View, finest
+from napari_sam.ui.propagating_words import named, nothing_to_do, them
 from napari_sam.ui.viewing import go_to_plane
 
 if TYPE_CHECKING:
@@ -309,7 +310,10 @@ class Propagating(Overview):
         }
         missing = [item for item in items if item not in known]
         if not wanted:
-            return _nothing_to_do(items, missing)
+            absent = start is not None and all(
+                plane_states(item, run.series)[start] == PlaneState.EMPTY for item in known
+            )
+            return nothing_to_do(items, missing, absent)
         carried = tuple(item for item in known if item.uid in wanted)
         planes = Planes(finest(run.image), run.image.rgb)
         headless = PropagationRun(series=run.series, objects=carried, wanted=wanted, look=view.look)
@@ -321,7 +325,7 @@ class Propagating(Overview):
         run.uids = tuple(wanted)
         if missing and not quietly:
             run.left_out = (
-                f" {_named(missing)} cannot be propagated: annotate {_it(missing)} on a plane first."
+                f" {named(missing)} cannot be propagated: annotate {them(missing)} on a plane first."
             )
         return ""
 
@@ -451,27 +455,6 @@ def _portions(document: Document, masks: _Masks) -> deque[_Masks]:
         for part in (old, many)
         for first in range(0, len(part), _PORTION)
     )
-
-
-def _named(items: Iterable[SamObject]) -> str:
-    ids = [item.id for item in items]
-    return f"Object {ids[0]}" if len(ids) == 1 else f"{len(ids)} objects"
-
-
-def _it(items: Collection[SamObject]) -> str:
-    return "it" if len(items) == 1 else "them"
-
-
-def _nothing_to_do(items: list[SamObject], missing: list[SamObject]) -> str:
-    """Why there is nothing to carry on."""
-    if not items:
-        return "The objects that were to be propagated do not exist any more."
-    if len(missing) == len(items):
-        verb = "has" if len(items) == 1 else "have"
-        return (
-            f"{_named(items)} {verb} no mask to start from: click {_it(items)} on one of these planes first."
-        )
-    return f"There is no plane to fill: {_named(items).lower()} can only go on to planes without annotations."
 
 
 def _summary(run: _Run) -> str:

@@ -380,6 +380,18 @@ def test_a_plane_that_cannot_be_read_stops_it_and_keeps_what_is_done(
     assert states(widget) == [1, 1, 1, 1, 2, 1, 1, 0, 0]
 
 
+def test_from_a_plane_without_the_object_nothing_begins(stacked: SegmentWidget, canvas: Canvas) -> None:
+    controller = clicked(stacked, canvas, FIRST)
+    controller.reach = Reach(from_here=True)
+    controller.viewer.dims.set_current_step(0, 7)
+    settle(controller)
+    before = states(stacked)
+    controller.propagate()
+    settle(controller)
+    assert "Object 1 is not on this plane" in controller.status
+    assert states(stacked) == before
+
+
 def test_an_image_that_is_removed_meanwhile(stacked: SegmentWidget, canvas: Canvas) -> None:
     # With another one behind it: software OpenGL crashes where the last image of three axes goes.
     layers = stacked.controller.viewer.layers
