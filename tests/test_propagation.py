@@ -167,6 +167,19 @@ def test_how_an_object_looks_elsewhere_is_no_measure(model: PromptableModel) -> 
     assert all(answer is not None for answer in backward.values())
 
 
+def test_an_annotated_plane_need_not_be_readable(model: PromptableModel) -> None:
+    def load(block: NDArray[np.uint8], block_info: Any = None) -> NDArray[np.uint8]:
+        if block_info[None]["chunk-location"][0] == 4:
+            raise OSError(5, "Input/output error")
+        return block
+
+    video = dask.array.map_blocks(
+        load, dask.array.from_array(STACK, chunks=(1, *SIZE)), dtype=np.uint8, meta=STACK[:0]
+    )
+    found = _answers(propagate(model, open_video(video), {1: {4: MASKS[4]}}, {1: [5, 6]}))
+    assert min(_quality(found, {5: BALL[5], 6: BALL[6]})) > 0.7
+
+
 def test_an_annotated_plane_without_the_object_is_its_end(
     model: PromptableModel, embed: Callable[[int], Embedding]
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
+from napari_sam.errors import ImageError
 from napari_sam.inference import engine
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.propagation import Carried, StopRule
@@ -47,7 +49,7 @@ def carry_by_planes(
     annotated, wanted
         As there, checked.
     """
-    stop = StopRule() if rule is None else rule
+    judge = _Judge(StopRule() if rule is None else rule, frames)
     spans = spans_of(annotated, wanted)
     forward, backward = fronts_of(spans)
 
@@ -60,7 +62,7 @@ def carry_by_planes(
                 found = answers(model, embedding, expected)
             masks: dict[int, tuple[Mask, float] | None] = {}
             for front, shape, answer in zip(here, expected, found, strict=True):
-                if not _goes_on(stop, front, shape, *answer, plane):
+                if not judge.goes_on(front, shape, *answer, plane):
                     fronts.remove(front)
                     continue
                 front.position, front.mask = position, answer[0]
@@ -87,24 +89,45 @@ def _expected(front: Front) -> Mask:
     return front.mask if shape.is_empty else shape
 
 
-def _goes_on(
-    rule: StopRule, front: Front, expected: Mask, mask: Mask, score: float, plane: NDArray[Any]
-) -> bool:
-    """Whether what was found is still the object: as expected, and as it looked before on this way."""
-    if mask.is_empty or score < rule.min_predicted_iou:
-        return False
-    common, areas = (expected & mask).area, (expected.area, mask.area)
-    if common < rule.min_overlap * (sum(areas) - common):
-        return False
-    if max(areas) > rule.max_area_change * min(areas):
-        return False
-    difference, spread = contrast(plane, mask)
-    if difference == spread == 0:
-        # All around is of one value: there is nothing to see.
-        return False
-    if difference < rule.min_contrast * front.contrast:
-        return False
-    if difference > _STANDS_OUT * spread:
-        # Another way through other planes is no measure: the object may look different there.
-        front.contrast = max(front.contrast, difference)
-    return True
+class _Judge:
+    """Says whether what was found is still the object."""
+
+    def __init__(self, rule: StopRule, frames: VideoFrames) -> None:
+        self._rule = rule
+        self._frames = frames
+        # The greatest contrast of each object so far, on any way; 0 if it did not stand out.
+        self._greatest: dict[int, float] = {}
+
+    def goes_on(self, front: Front, expected: Mask, mask: Mask, score: float, plane: NDArray[Any]) -> bool:
+        """Compare a mask with what was expected, and with what the object looked like before."""
+        rule, obj_id = self._rule, front.span.obj_id
+        if mask.is_empty or score < rule.min_predicted_iou:
+            return False
+        common, areas = (expected & mask).area, (expected.area, mask.area)
+        if common < rule.min_overlap * (sum(areas) - common):
+            return False
+        if max(areas) > rule.max_area_change * min(areas):
+            return False
+        difference, spread = contrast(plane, mask)
+        if difference == spread == 0:
+            # All around is of one value: there is nothing to see.
+            return False
+        if difference < rule.min_contrast * self._usual(front):
+            return False
+        if difference > _STANDS_OUT * spread:
+            front.contrast = max(front.contrast, difference)
+            self._greatest[obj_id] = max(self._greatest.get(obj_id, 0.0), difference)
+        return True
+
+    def _usual(self, front: Front) -> float:
+        """What to compare a contrast with: the greatest of the object, wherever it is.
+
+        But where somebody annotated it though it had faded already, it may be as faint.
+        """
+        if front.begun is None:
+            try:
+                front.begun = contrast(self._frames.read(front.position), front.mask)[0]
+            except ImageError:  # a plane that was annotated need not be readable any more
+                front.begun = math.inf
+        greatest = self._greatest.get(front.span.obj_id, 0.0)
+        return front.contrast if front.begun < self._rule.min_contrast * greatest else greatest

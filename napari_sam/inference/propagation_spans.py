@@ -70,6 +70,8 @@ class Front:
         What is known on the other side of the span.
     goal : int or None
         Where it is to come, for the time being.
+    begun : float or None
+        The contrast on the annotated plane that it comes from, once that was looked at.
     contrast : float
         The greatest with which it stood out from its surroundings on this way; 0 if it did not.
     """
@@ -79,6 +81,7 @@ class Front:
     mask: Mask
     ahead: _Known | None
     goal: int | None = None
+    begun: float | None = None
     contrast: float = 0.0
 
 
