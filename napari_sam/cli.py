@@ -109,7 +109,8 @@ def predict(
         whole = opened(image, channel_axis)
         pixels = whole.plane(indices)
 
-        from napari_sam.inference.engine import encode, segment
+        from napari_sam.inference.embedding_store import encode
+        from napari_sam.inference.engine import segment
         from napari_sam.inference.image import as_rgb
         from napari_sam.inference.prompts import Prompts
         from napari_sam.models import load_model

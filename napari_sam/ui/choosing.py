@@ -182,7 +182,7 @@ class Choosing(Controlling):
         )
 
     def _on_layer_removed(self, layer: object) -> None:
-        if self._awaited is not None and layer is self._awaited.labels:
+        if self._awaited is not None and layer in (self._awaited.labels, self.image):
             self._stop_reading()
             self.changed.emit()
 

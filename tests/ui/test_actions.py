@@ -27,7 +27,7 @@ def test_default_keys_are_free_where_they_are_needed(on_coins: Controller) -> No
             for key in action_manager._shortcuts[name]}  # fmt: skip
     # Layers have their own uses for some digits, which then do not choose a class.
     ours -= set("1234567")
-    assert len(ours) == 25
+    assert len(ours) == 27
     for name, bound in default_shortcuts.items():
         provider = action_manager._actions[name].keymapprovider if name in action_manager._actions else None
         if provider in (Points, Shapes, Labels) or provider is type(on_coins.viewer).__mro__[1]:

@@ -94,8 +94,7 @@ def test_labels_that_cannot_be_objects_are_refused(large, viewer: Viewer) -> Non
     data[0, 0, 0] = 2**63
     wide = viewer.add_labels(data, name="wide")
     controller = choose(widget, wide)
-    with pytest.raises(Exception, match="63 bits"):
-        settle(controller)
+    settle(controller)
     assert controller.chosen_layer is controller.result_layer is None
     assert "63 bits" in controller.notice
 
