@@ -24,7 +24,7 @@ from napari_sam.models.linear import linear, linear_gelu
 __all__ = ["HIERA_SIZES", "Hiera", "HieraSize", "HieraStage"]
 
 _STRIDE = 4
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 16 << 20
 """Size of the widest activation that one pass through a block makes on a CPU: what stays in its cache."""
 _ROWS = 256
 """Queries whose scores are computed at once in half precision on a CPU."""

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_sam.models.positions import axial_rotations, rotate
+from napari_sam.models.linear import linear, linear_relu
+from napari_sam.models.positions import axial_rotations, rotate, rotate_
+from napari_sam.models.tiled_attention import attend_in_tiles
 
 __all__ = ["MemoryAttention"]
 
 _ROWS = 256
 """Queries whose scores are computed at once on a CPU, in half precision."""
-_TILE = 1024, 512
-"""Queries and keys whose scores are computed at once in float32: 2 MiB."""
 
 
 class MemoryAttention(nn.Module):
@@ -148,7 +148,7 @@ class _MemoryBlock(nn.Module):
     def recall(self, x: Tensor, keys: Tensor, values: Tensor, rotations: Tensor, remembered: int) -> Tensor:
         """Cross-attention to memories, and the MLP; ``x`` may be one frame for all memories."""
         x = x + self.cross_attn_image(self.norm2(x), keys, values, rotations, remembered)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x)), inplace=True))
+        return x + linear(linear_relu(self.norm3(x), self.linear1), self.linear2)
 
 
 class _RotaryAttention(nn.Module):
@@ -166,17 +166,18 @@ class _RotaryAttention(nn.Module):
 
         With a batch of one, ``q`` is the same for all keys.
         """
-        q = rotate(self.q_proj(q), rotations).expand(len(k), -1, -1)
-        k = self.k_proj(k)
-        frames = k[:, :rotated].unflatten(1, (-1, q.shape[1]))
-        k[:, :rotated] = rotate(frames, rotations).flatten(1, 2)
+        q = rotate(linear(q, self.q_proj), rotations).expand(len(k), -1, -1)
+        k = linear(k, self.k_proj)
+        rotate_(k[:, :rotated].unflatten(1, (-1, q.shape[1])), rotations)
         if q.device.type == "cpu" and (v.shape[2] < q.shape[2] or q.dtype != torch.float32):
             # The shares of a query sum to one, so values may be projected after they are mixed; memories
             # are a quarter as wide as what they are projected to.
-            mixed = self.v_proj(_attend_in_rows(q, k, v))
+            mixed = linear(_attend_in_rows(q, k, v), self.v_proj)
         else:
-            mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], self.v_proj(v)[:, None])[:, 0]
-        return self.out_proj(mixed)
+            mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], linear(v, self.v_proj)[:, None])[
+                :, 0
+            ]
+        return linear(mixed, self.out_proj)
 
 
 def _side_of(current: Tensor, memory: Tensor, pointer_tokens: int) -> int:
@@ -198,34 +199,12 @@ def _attend_in_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     PyTorch's fused attention wants values as wide as keys, and in half precision on a CPU is slower than two
     matrix products.
     """
+    if q.dtype == torch.float32 and not torch.is_grad_enabled():
+        return torch.stack([attend_in_tiles(*one) for one in zip(q, k, v, strict=True)])
     q = q * q.shape[2] ** -0.5
-    if q.dtype == torch.float32 and not q.requires_grad:
-        return torch.stack([_attend_in_tiles(*one) for one in zip(q, k, v, strict=True)])
     return torch.stack(
         [
             torch.cat([torch.softmax(part @ keys.t(), dim=-1) @ values for part in queries.split(_ROWS)])
             for queries, keys, values in zip(q, k, v, strict=True)
         ]
     )
-
-
-def _attend_in_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of scaled (N, d) to (M, d) and (M, e), in tiles of scores that stay in the cache.
-
-    Each tile is weighted by the highest score so far, and what there is gives way when a higher one comes
-    (Dao et al. 2022, FlashAttention, algorithm 1). A column of ones beside the values sums the weights. Works
-    in place: not for training.
-    """
-    keys = [part.t() for part in k.split(_TILE[1])]
-    values = torch.cat([v, v.new_ones(len(v), 1)], dim=1).split(_TILE[1])
-    found = v.new_empty(len(q), v.shape[1])
-    for queries, mixed in zip(q.split(_TILE[0]), found.split(_TILE[0]), strict=True):
-        highest = q.new_full((len(queries), 1), -torch.inf)
-        total = v.new_zeros(len(queries), v.shape[1] + 1)
-        for some_keys, some_values in zip(keys, values, strict=True):
-            scores = queries @ some_keys
-            higher = torch.maximum(highest, scores.amax(dim=1, keepdim=True))
-            total.mul_((highest - higher).exp_()).addmm_(scores.sub_(higher).exp_(), some_values)
-            highest = higher
-        torch.div(total[:, :-1], total[:, -1:], out=mixed)
-    return found

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["axial_rotations", "rotate", "sine_positions"]
+__all__ = ["axial_rotations", "rotate", "rotate_", "sine_positions"]
 
 _TEMPERATURE = 10000.0
 
@@ -99,3 +99,11 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     # A pair is a complex number, and a turn a product with another: one pass over memory instead of seven.
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * torch.complex(*rotations)).flatten(-2).to(x.dtype)
+
+
+def rotate_(x: Tensor, rotations: Tensor) -> None:
+    """As :func:`rotate`, in place."""
+    if x.dtype == torch.float32:
+        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(torch.complex(*rotations))
+    else:
+        x.copy_(rotate(x, rotations))
