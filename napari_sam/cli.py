@@ -121,7 +121,7 @@ def predict(
             points=[(x, y) for x, y, _ in points] or None,
             labels=[label for _, _, label in points] or None,
             box=corners[0] if corners else None,
-            mask_input=None if mask_input is None else read_image(mask_input)[0],
+            mask_input=None if mask_input is None else read_image(mask_input, palette=False)[0],
         )
         if not prompts.selects_something:
             raise PromptError(

@@ -10,8 +10,11 @@ import tifffile
 from PIL import Image
 
 from napari_sam.errors import ImageError
+from napari_sam.evaluation.datasets import list_folders
 from napari_sam.inference.files import read_image, read_plane
 from napari_sam.inference.image_files import ImageFile, open_image
+from napari_sam.inference.video_frames import open_video
+from napari_sam.training.sources import pair
 
 GRAY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 INKS = np.stack([GRAY, GRAY[::-1], GRAY[:, ::-1], GRAY // 2], axis=-1)
@@ -33,7 +36,7 @@ def test_a_palette_is_seen_as_colours_and_read_as_values(tmp_path: Path) -> None
     image = open_image(path)
     assert (image.axes, image.colour) == ("yxs", True)
     np.testing.assert_array_equal(image.pixels, np.moveaxis(COLOURS >> 8, 0, -1)[GRAY])
-    values, colour = read_image(path)
+    values, colour = read_image(path, palette=False)
     assert not colour
     np.testing.assert_array_equal(values, GRAY)
 
@@ -116,3 +119,25 @@ def test_images_of_a_file_are_counted(tmp_path: Path) -> None:
     image = open_image(tmp_path / "two.tif")
     assert image.count == 2
     np.testing.assert_array_equal(image.pixels, GRAY)
+
+
+def test_all_who_read_images_see_the_colours_of_a_palette_and_ids_stay_values(tmp_path: Path) -> None:
+    seen = np.moveaxis(COLOURS >> 8, 0, -1)[GRAY]
+    ids = (np.arange(GRAY.size).reshape(GRAY.shape) % 2).astype(np.uint8)
+    for folder, values in ((tmp_path / "images", GRAY), (tmp_path / "labels", ids)):
+        folder.mkdir()
+        tifffile.imwrite(folder / "one.tif", values, photometric="palette", colormap=COLOURS)
+
+    (file,) = list_folders(tmp_path / "images", tmp_path / "labels")
+    (sample,) = file.planes(1)
+    np.testing.assert_array_equal(sample.image, seen)
+    np.testing.assert_array_equal(sample.labels, ids)
+
+    (source,) = pair(tmp_path / "images", tmp_path / "labels")
+    trained_on = source.read()
+    assert trained_on.pixels.shape == (*GRAY.shape, 3)
+    assert np.unique(trained_on.labels[0]).tolist() == [0, 1]
+
+    film = tmp_path / "film.tif"
+    tifffile.imwrite(film, np.stack([GRAY, GRAY]), photometric="palette", colormap=COLOURS)
+    np.testing.assert_array_equal(open_video(film).read(1), seen)

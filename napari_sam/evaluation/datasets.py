@@ -97,7 +97,7 @@ class LabelledFile:
         """
         if self.labels is None:
             raise ImageError(f"{self.image.name} has no labels: give label images of the same names.")
-        labels, coloured = read_image(self.labels)
+        labels, coloured = read_image(self.labels, palette=False)
         if coloured:
             raise ImageError(f"{self.labels} is a colour image: labels are one whole number for each pixel.")
         image, _ = read_image(self.image)

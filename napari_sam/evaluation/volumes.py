@@ -205,7 +205,7 @@ def _volumes(
     for file in files:
         if file.labels is None or file.labels.suffix.lower() not in _STACKS:
             continue
-        labels, _ = read_image(file.labels)
+        labels, _ = read_image(file.labels, palette=False)
         if labels.ndim != 3:
             continue
         image, _ = read_image(file.image)

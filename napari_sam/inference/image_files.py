@@ -161,12 +161,13 @@ def read_plane(path: str | os.PathLike[str], plane: Sequence[int] = ()) -> NDArr
     return open_image(path).plane(plane)
 
 
-def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[Any], bool]:
-    """Read an image file, with all its planes, as values: a palette is left aside.
+def read_image(path: str | os.PathLike[str], *, palette: bool = True) -> tuple[NDArray[Any], bool]:
+    """Read an image file, with all its planes.
 
     Parameters
     ----------
     path : path
+    palette : bool, default True
         As of :func:`open_image`.
 
     Returns
@@ -181,7 +182,7 @@ def read_image(path: str | os.PathLike[str]) -> tuple[NDArray[Any], bool]:
     ImageError
         If the file is missing or not an image.
     """
-    found = open_image(path, palette=False)
+    found = open_image(path, palette=palette)
     return found.pixels, found.colour
 
 

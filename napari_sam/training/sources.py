@@ -73,7 +73,7 @@ class Source:
 
     def read(self) -> LabelledImage:
         """The plane as a model sees it, its objects numbered from 1."""
-        image, labels = _load(self.image), _load(self.labels)
+        image, labels = _load(self.image), _load(self.labels, palette=False)
         pixels = _displayed(image[self.plane], self.limits, self.gamma)[self.region]
         ids = np.asarray(labels[self.plane])
         part = _numbered(ids[self.region], self.name)
@@ -264,7 +264,7 @@ def _file_or_array(given: Any) -> NDArray[Any] | Path:
 
 
 def _planes(name: str, image: NDArray[Any] | Path, labels: NDArray[Any] | Path, group: str) -> list[Source]:
-    pixels, ids = _load(image), _load(labels)
+    pixels, ids = _load(image), _load(labels, palette=False)
     if ids.ndim < 2 or ids.dtype.kind not in "bui":
         raise ImageError(
             f"The labels of {name} are {ids.dtype} of shape {ids.shape}: they must be planes of integers, "
@@ -295,8 +295,8 @@ def _some(found: Sequence[Source]) -> list[Source]:
     return some
 
 
-def _load(given: NDArray[Any] | Path) -> NDArray[Any]:
-    return read_image(given)[0] if isinstance(given, Path) else given
+def _load(given: NDArray[Any] | Path, *, palette: bool = True) -> NDArray[Any]:
+    return read_image(given, palette=palette)[0] if isinstance(given, Path) else given
 
 
 def _displayed(
