@@ -11,7 +11,7 @@ from PIL import Image
 
 from napari_sam.errors import ImageError
 from napari_sam.evaluation.datasets import list_folders
-from napari_sam.inference.files import read_image, read_plane
+from napari_sam.inference.files import read_image, read_plane, write_labels
 from napari_sam.inference.image_files import ImageFile, open_image
 from napari_sam.inference.video_frames import open_video
 from napari_sam.training.sources import pair
@@ -141,3 +141,12 @@ def test_all_who_read_images_see_the_colours_of_a_palette_and_ids_stay_values(tm
     film = tmp_path / "film.tif"
     tifffile.imwrite(film, np.stack([GRAY, GRAY]), photometric="palette", colormap=COLOURS)
     np.testing.assert_array_equal(open_video(film).read(1), seen)
+
+
+def test_a_name_as_long_as_a_file_system_takes_it(tmp_path: Path) -> None:
+    path = tmp_path / f"{'é' * 125}{'x'}.tif"
+    assert len(path.name.encode()) == 255
+    write_labels(path, GRAY)
+    write_labels(path, GRAY // 2, force=True)
+    np.testing.assert_array_equal(read_image(path, palette=False)[0], GRAY // 2)
+    assert list(tmp_path.iterdir()) == [path]

@@ -118,9 +118,10 @@ def write_labels(
 @contextlib.contextmanager
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     """Open a file beside `path` for writing, and put it in the place of `path` when all went well."""
-    # What a link points to is replaced, not the link.
+    # What a link points to is replaced, not the link. Its name may be as long as a file system takes it:
+    # there is room for the end only.
     path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name[-24:]}.part")
     try:
         with temporary.open("xb") as file:
             yield file
