@@ -22,8 +22,8 @@ __all__ = ["VideoTracker"]
 
 _LOGIT_LIMIT = 32.0
 """Logits that come back as a mask prompt are cut off here, as published."""
-_CPU_OBJECTS = 2
-"""Objects tracked at once on a CPU: more would not fit its caches."""
+_CPU_OBJECTS = 1
+"""Objects tracked at once on a CPU: more do not fit its caches."""
 _OBJECTS = 16
 """Objects tracked at once on a GPU: each takes about 150 MB."""
 
