@@ -16,6 +16,8 @@ IN_TWO := -n 2 --dist loadfile
 
 # the binding that the tests are run with; the plugin itself takes any that qtpy knows
 export QT_API = pyqt6
+# Many processes import the package and the tests: what one of them compiled is there for the others.
+unexport PYTHONDONTWRITEBYTECODE
 export PYTEST_QT_API = pyqt6
 
 .PHONY: help demo test lint test-headless test-gui system-deps docs clean

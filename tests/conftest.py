@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -26,13 +27,15 @@ settings.load_profile(os.environ.get("NAPARI_SAM_HYPOTHESIS", "fixed"))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With ``-m gui``, do not even import modules that have no such tests.
+    """With ``-m gui`` or ``-m "not gui"``, do not even import modules that have tests of the other kind only.
 
-    Some of the others import torchvision, and with it triton, whose LLVM does not get along with that of
+    Some without a window import torchvision, and with it triton, whose LLVM does not get along with that of
     software OpenGL: one more reason for drawing to crash.
     """
-    is_module = config.option.markexpr == "gui" and collection_path.suffix == ".py"
-    return True if is_module and "mark.gui" not in collection_path.read_text(encoding="utf-8") else None
+    if collection_path.suffix != ".py" or config.option.markexpr not in ("gui", "not gui"):
+        return None
+    marks = re.findall(r"^(\w*).*mark\.gui", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+    return True if (not marks if config.option.markexpr == "gui" else "pytestmark" in marks) else None
 
 
 def pytest_collection_finish() -> None:

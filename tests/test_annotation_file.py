@@ -15,6 +15,7 @@ import sys
 import time
 import zipfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def through_text(data: dict[str, Any]) -> Any:
     return json.loads(json.dumps(data, allow_nan=False))
 
 
+@cache
 def rich() -> Snapshot:
     """A document with something of every kind."""
     for seed in range(500):
@@ -74,7 +76,6 @@ def rich() -> Snapshot:
     raise AssertionError
 
 
-RICH = rich()
 _BITS = [np.random.default_rng(seed).random(SHAPE[1:]) < 0.1 for seed in range(4)]
 RUN = MaskCandidates.of(
     map(Mask.from_array, _BITS), [0.9, 0.8, 0.7, 0.6], [1] * 4, [(1, 2)] * 4, [(0, 0, 8, 9)] * 4, SHAPE[1:]
@@ -99,8 +100,8 @@ def test_saving_and_loading_is_the_identity(seed: int, steps: int) -> None:
 
 
 def test_a_document_of_every_kind_is_kept_with_its_types() -> None:
-    loaded, identity, _ = from_json(through_text(to_json(RICH)))
-    assert loaded == RICH
+    loaded, identity, _ = from_json(through_text(to_json(rich())))
+    assert loaded == rich()
     assert identity is None
     drawn = [p for item in loaded.objects for p in item.prompts.values()]
     assert {p.points.dtype for p in drawn} == {np.dtype(np.float64)}
@@ -189,7 +190,7 @@ def test_run_lengths_of_another_size_are_refused(counts: str) -> None:
 
 
 def test_masks_that_would_not_fit_into_memory_are_refused() -> None:
-    data = to_json(RICH)
+    data = to_json(rich())
     data["masks"][0]["rle"]["size"] = [2**30, 2**30]
     with pytest.raises(AnnotationError, match="GiB of memory are free"):
         from_json(data)
@@ -306,7 +307,7 @@ JUNK += [[], {}, [[]], [[1, 2], [3]], [None, None], [0, 0], [9**9, 9**9], {"mask
 @given(seed=seeds, count=st.integers(1, 3))
 def test_whatever_is_wrong_is_an_annotation_error(seed: int, count: int) -> None:
     chance = random.Random(seed)
-    data = through_text(to_json(RICH, IDENTITY))
+    data = through_text(to_json(rich(), IDENTITY))
     for _ in range(count):
         container, key = chance.choice(places(data))
         action = chance.choice(["junk", "junk", "delete", "twice", "swap", "text"])
@@ -357,9 +358,9 @@ def logits(snapshot: Snapshot) -> list[Any]:
 
 
 def test_a_file_holds_everything_and_is_of_use_without_us(tmp_path: Path) -> None:
-    path = save_annotation(tmp_path / f"cells{SUFFIX}", RICH, IDENTITY)
+    path = save_annotation(tmp_path / f"cells{SUFFIX}", rich(), IDENTITY)
     loaded, identity, info = load_annotation(path)
-    assert (loaded, identity) == (RICH, IDENTITY)
+    assert (loaded, identity) == (rich(), IDENTITY)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", info.created)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     with zipfile.ZipFile(path) as archive:
@@ -368,17 +369,19 @@ def test_a_file_holds_everything_and_is_of_use_without_us(tmp_path: Path) -> Non
         labels = tifffile.imread(io.BytesIO(archive.read("labels.tif")))
         assert "4 x 9 x 8" in archive.read("README.txt").decode()
         lines = archive.read("annotation.json").decode().splitlines()
-    np.testing.assert_array_equal(labels, Document.of(RICH).to_labels())
+    np.testing.assert_array_equal(labels, Document.of(rich()).to_labels())
     # One line for each object, so that a person can look at it.
-    assert sum(line.startswith('{"uid"') for line in lines) == len(RICH.objects)
+    assert sum(line.startswith('{"uid"') for line in lines) == len(rich().objects)
 
 
 def test_the_json_of_a_file_is_read_by_itself(tmp_path: Path) -> None:
-    path = save_annotation(tmp_path / f"cells{SUFFIX}", replace(RICH, candidates={PLANES[0]: RUN}), IDENTITY)
+    path = save_annotation(
+        tmp_path / f"cells{SUFFIX}", replace(rich(), candidates={PLANES[0]: RUN}), IDENTITY
+    )
     alone = tmp_path / "prompts.json"
     with zipfile.ZipFile(path) as archive:
         alone.write_bytes(archive.read("annotation.json"))
-    assert load_annotation(alone)[:2] == (RICH, IDENTITY)
+    assert load_annotation(alone)[:2] == (rich(), IDENTITY)
     alone.write_text('{"format": "COCO"}')
     with pytest.raises(AnnotationError, match=r"prompts.json is no annotation"):
         load_annotation(alone)
@@ -409,10 +412,10 @@ def test_labels_have_the_smallest_type_and_the_shape_of_the_image(
 
 
 def test_files_are_replaced_only_if_that_is_wanted(tmp_path: Path) -> None:
-    path = save_annotation(tmp_path / f"a{SUFFIX}", RICH)
+    path = save_annotation(tmp_path / f"a{SUFFIX}", rich())
     with pytest.raises(AnnotationError, match="exists"):
         save_annotation(path, Snapshot((3, 3)))
-    assert load_annotation(path)[0] == RICH
+    assert load_annotation(path)[0] == rich()
     save_annotation(path, Snapshot((3, 3), next_uid=1), overwrite=True)
     assert load_annotation(path)[0] == Snapshot((3, 3), next_uid=1)
 
@@ -424,11 +427,11 @@ def test_files_are_replaced_only_if_that_is_wanted(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written_are_named(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / f"folder{SUFFIX}").mkdir()
     with pytest.raises(AnnotationError, match=said):
-        save_annotation(tmp_path / name, RICH, overwrite=True)
+        save_annotation(tmp_path / name, rich(), overwrite=True)
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
-    path = save_annotation(tmp_path / f"a{SUFFIX}", RICH)
+    path = save_annotation(tmp_path / f"a{SUFFIX}", rich())
     before = path.read_bytes()
     noise = np.random.default_rng(0).random((400, 400)) < 0.5
     item = SamObject(1, 1, masks={Plane((None, None)): Mask.from_array(noise)})
@@ -458,7 +461,7 @@ while True:
 
 
 def test_a_killed_program_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
-    known = [RICH, random_document(5, 200).snapshot]
+    known = [rich(), random_document(5, 200).snapshot]
     path, other = (save_annotation(tmp_path / f"{i}{SUFFIX}", one) for i, one in enumerate(known))
     command = [sys.executable, "-c", SAVING, str(path), str(other)]
     for delay in (0.01, 0.05):
@@ -522,14 +525,14 @@ def test_any_wrong_byte_is_an_annotation_error_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"bytes{SUFFIX}"
-    save_annotation(path, RICH, overwrite=True)
+    save_annotation(path, rich(), overwrite=True)
     data, chance = bytearray(path.read_bytes()), random.Random(seed)
     for _ in range(chance.randint(1, 4)):
         data[chance.randrange(len(data))] = chance.randrange(256)
     path.write_bytes(data[: chance.choice([len(data), chance.randrange(len(data))])])
     said = str(path)
     try:
-        assert load_annotation(path)[0] == RICH
+        assert load_annotation(path)[0] == rich()
     except AnnotationError as error:
         said = str(error)
     assert str(path) in said
@@ -660,10 +663,10 @@ def test_the_program_in_the_documentation_reads_a_file(tmp_path: Path) -> None:
     for program in programs:
         exec(program, namespace)
     labels = np.zeros(SHAPE, dtype=np.int32)
-    for number, plane, mask in namespace["read_masks"](save_annotation(tmp_path / f"a{SUFFIX}", RICH)):
+    for number, plane, mask in namespace["read_masks"](save_annotation(tmp_path / f"a{SUFFIX}", rich())):
         labels[plane[0]][mask] = number
-    np.testing.assert_array_equal(labels, Document.of(RICH).to_labels())
-    path = save_annotation(tmp_path / f"b{SUFFIX}", replace(RICH, candidates={PLANES[0]: RUN}))
+    np.testing.assert_array_equal(labels, Document.of(rich()).to_labels())
+    path = save_annotation(tmp_path / f"b{SUFFIX}", replace(rich(), candidates={PLANES[0]: RUN}))
     for index, (row, bits) in enumerate(namespace["read_run"](path)):
         np.testing.assert_array_equal(bits, RUN.bits(index))
         assert row["predicted_iou"] == RUN.predicted_iou[index]
@@ -672,7 +675,7 @@ def test_the_program_in_the_documentation_reads_a_file(tmp_path: Path) -> None:
 
 def test_the_documentation_names_every_key() -> None:
     page = (Path(__file__).parents[1] / "docs" / "annotation-file.md").read_text()
-    data = to_json(replace(RICH, candidates={PLANES[0]: RUN}), IDENTITY)
+    data = to_json(replace(rich(), candidates={PLANES[0]: RUN}), IDENTITY)
 
     def keys(value: Any) -> set[str]:
         if isinstance(value, list):
