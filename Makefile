@@ -40,10 +40,11 @@ lint: $(VENV)/.installed-test
 test-headless: system-deps $(VENV)/.installed-test
 	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 $(BIN)/python -m pytest --no-xvfb -m "not gui" $(IN_TWO) $(PYTEST_ARGS)
 
-# Software OpenGL may crash while it draws: what was running in that process is run again, which pytest-xdist does not do with
-# --dist loadfile. Only tests/ is looked through, not the package with its doctests, some of which import triton (tests/conftest.py).
+# Software OpenGL may crash while it draws: what was running in that process is run again, and named at the end; with
+# --dist loadfile pytest-xdist does not. Only tests/ is looked through, not the package with its doctests, some of which
+# import triton (tests/conftest.py).
 test-gui: system-deps $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gui -n 2 --dist worksteal --reruns 1 $(or $(PYTEST_ARGS),tests)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gui -raR -n 2 --dist worksteal --reruns 1 $(or $(PYTEST_ARGS),tests)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict --site-dir build/site
