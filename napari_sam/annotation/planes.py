@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_sam.annotation.plane import Plane, is_whole
 from napari_sam.annotation.records import Look
 from napari_sam.errors import AnnotationError, ImageError, reason_of
-from napari_sam.inference.image import as_rgb
+from napari_sam.inference.image import as_rgb, checked_gamma, checked_limits
 
 __all__ = ["Planes", "array_of", "look_of"]
 
@@ -52,27 +52,8 @@ def look_of(contrast_limits: Any = None, gamma: Any = 1.0) -> Look:
     >>> look_of((0, 255))
     Look(contrast_limits=(0.0, 255.0), gamma=1.0)
     """
-    exponent = _number(gamma)
-    if exponent is None or exponent <= 0:
-        raise ImageError(f"Gamma must be a number greater than 0, not {gamma!r}.")
-    if contrast_limits is None:
-        return Look(None, exponent)
-    given = list(contrast_limits) if isinstance(contrast_limits, Iterable) else [contrast_limits]
-    limits = [number for one in given if (number := _number(one)) is not None]
-    if len(given) != 2 or len(limits) != 2 or limits[0] > limits[1]:
-        raise ImageError(
-            f"Contrast limits must be two finite numbers in rising order, not {contrast_limits!r}."
-        )
-    return Look((limits[0], limits[1]), exponent)
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, or None."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) else None
+    exponent = checked_gamma(gamma)
+    return Look(None if contrast_limits is None else checked_limits(contrast_limits), exponent)
 
 
 class Planes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_sam.inference.files import open_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,30 +122,24 @@ class EmbeddingStore:
         """
         from napari_sam.inference import engine
 
-        path = self._path(model, plane)
-        if path is not None and (embedding := self._read(path, model, plane)) is not None:
-            return embedding
+        weights = _identity(model) if self.limit > 0 and model.keeps_embeddings else ""
+        if not weights:
+            return engine.encode(model, plane)
+        pixels = _digest(plane)
+        if (found := self._read(self._path(model, weights, pixels), model, plane)) is not None:
+            return found
         embedding = engine.encode(model, plane)
-        # The model may have left a device that failed, and with it a precision.
-        path = None if path is None else self._path(model, plane)
-        if path is not None and (kept := model.kept(embedding)):
-            self._write(path, kept)
+        if kept := model.kept(embedding):
+            # The model may have left a device that failed, and with it a precision.
+            self._write(self._path(model, weights, pixels), kept)
         return embedding
 
-    def _path(self, model: PromptableModel, plane: NDArray[Any]) -> Path | None:
-        """Where the embedding of a plane is or would be; None if it has no place here."""
+    def _path(self, model: PromptableModel, weights: str, pixels: str) -> Path:
+        """Where the embedding of a plane is or would be."""
         import xxhash
 
-        weights = _identity(model)
-        if self.limit <= 0 or not model.keeps_embeddings or not weights:
-            return None
-        # Gray planes are one channel seen three times.
-        channels = plane[..., :1] if plane.ndim == 3 and plane.strides[2] == 0 else plane
-        computed_by = [_VERSION, weights, str(model.dtype), model.device.type]
-        header = json.dumps([*computed_by, plane.shape, channels.shape[-1:], plane.dtype.str])
-        digest = xxhash.xxh3_128(header.encode())
-        digest.update(np.ascontiguousarray(channels).data)
-        return self.folder / f"{digest.hexdigest()}{_SUFFIX}"
+        key = json.dumps([_VERSION, weights, str(model.dtype), model.device.type, pixels])
+        return self.folder / f"{xxhash.xxh3_128(key.encode()).hexdigest()}{_SUFFIX}"
 
     def _read(self, path: Path, model: PromptableModel, plane: NDArray[Any]) -> Embedding | None:
         from safetensors import SafetensorError
@@ -168,21 +163,17 @@ class EmbeddingStore:
             return None
 
     def _write(self, path: Path, kept: Mapping[str, Tensor]) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         nbytes = sum(one.nbytes for one in kept.values())
-        part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part")
-        try:
+        # The work goes on without it.
+        with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             if nbytes > self.limit or shutil.disk_usage(self.folder).free < nbytes + _FREE:
                 return
             self._make_room(nbytes)
-            save_file({name: one.cpu().contiguous() for name, one in kept.items()}, part)
-            part.replace(path)
-        except OSError:
-            # The work goes on without it.
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            with open_atomic(path) as file:
+                file.write(save({name: one.cpu().contiguous() for name, one in kept.items()}))
 
     def _make_room(self, nbytes: int) -> None:
         """Delete those not used for the longest time until there is room for so many bytes."""
@@ -205,6 +196,18 @@ class EmbeddingStore:
                         status = entry.stat()
                         found.append((status.st_mtime_ns, status.st_size, Path(entry.path)))
         return found
+
+
+def _digest(plane: NDArray[Any]) -> str:
+    """Of pixels, their shape and type."""
+    import xxhash
+
+    # Gray planes are one channel seen three times.
+    channels = plane[..., :1] if plane.ndim == 3 and plane.strides[2] == 0 else plane
+    header = json.dumps([plane.shape, channels.shape[-1:], plane.dtype.str])
+    digest = xxhash.xxh3_128(header.encode())
+    digest.update(np.ascontiguousarray(channels).data)
+    return digest.hexdigest()
 
 
 def _identity(model: PromptableModel) -> str:

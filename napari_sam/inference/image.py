@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sam.errors import ImageError
 from napari_sam.inference.arrays import as_array
 
-__all__ = ["as_rgb"]
+__all__ = ["as_rgb", "checked_gamma", "checked_limits"]
 
 
 def as_rgb(
@@ -55,8 +55,8 @@ def as_rgb(
     dtype('uint8')
     """
     pixels = _plane(image)
-    gamma = _checked_gamma(gamma)
-    limits = _default_limits(pixels) if contrast_limits is None else _checked_limits(contrast_limits)
+    gamma = checked_gamma(gamma)
+    limits = _default_limits(pixels) if contrast_limits is None else checked_limits(contrast_limits)
     if not (pixels.dtype == np.uint8 and limits == (0.0, 255.0) and gamma == 1.0):
         pixels = _stretch(pixels, limits, gamma)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3)) if pixels.shape[2] == 1 else pixels
@@ -81,7 +81,14 @@ def _plane(image: ArrayLike) -> NDArray[Any]:
     return pixels[..., :3]
 
 
-def _checked_limits(contrast_limits: tuple[float, float]) -> tuple[float, float]:
+def checked_limits(contrast_limits: Any) -> tuple[float, float]:
+    """The values shown as black and as white, of what a user gave.
+
+    Raises
+    ------
+    ImageError
+        If they are not two finite numbers in rising order.
+    """
     try:
         low, high = (float(limit) for limit in contrast_limits)
     except (TypeError, ValueError, OverflowError):
@@ -93,7 +100,14 @@ def _checked_limits(contrast_limits: tuple[float, float]) -> tuple[float, float]
     return low, high
 
 
-def _checked_gamma(gamma: float) -> float:
+def checked_gamma(gamma: Any) -> float:
+    """An exponent, of what a user gave.
+
+    Raises
+    ------
+    ImageError
+        If it is no finite number greater than 0.
+    """
     try:
         number = float(gamma)
     except (TypeError, ValueError, OverflowError):

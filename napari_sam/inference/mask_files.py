@@ -192,7 +192,8 @@ def write_pngs(path: Path, found: MaskCandidates, image: str, ids: NDArray[np.in
     for index, number in enumerate(numbers):
         with open_atomic(path / f"{number}.png") as file:
             Image.fromarray(found.mask(index).to_array()).convert("L").save(file, format="PNG")
+    kept = {*numbers}
     for old in path.glob("*.png"):
-        if old.stem.isdecimal() and int(old.stem) not in numbers:
+        if old.stem.isdecimal() and int(old.stem) not in kept:
             old.unlink()
     write_csv(path / "metadata.csv", found, image, ids)
