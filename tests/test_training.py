@@ -27,6 +27,7 @@ from napari_sam.training.data import (
 from napari_sam.training.loop import Settings, train
 from napari_sam.training.losses import dense_loss, iou, mask_losses, prompt_loss
 from napari_sam.training.prompts import correct, drop_some, first_prompts, sample_points, tight_boxes
+from napari_sam.training.rounds import repeated
 from napari_sam.training.synthetic import synthetic_sample
 
 
@@ -97,9 +98,34 @@ def test_points_fall_into_their_regions() -> None:
     regions[2, 255, 255] = True
     for power in (0.0, 4.0):
         for seed in range(30):
-            at = sample_points(regions, power, torch.Generator().manual_seed(seed))
+            at = sample_points(regions, torch.full((3,), power), torch.Generator().manual_seed(seed))
             x, y = at.long().unbind(-1)
             assert regions[torch.arange(3), y, x].all()
+
+
+def test_corrections_are_where_most_is_wrong() -> None:
+    """A rim of one pixel around the whole object is as many pixels as the blob beside it."""
+    masks = torch.zeros(400, 256, 256, dtype=torch.bool)
+    masks[:, 50:90, 60:160] = True
+    predicted = masks.clone()
+    predicted[:, 49:91, 59:161] = True
+    predicted[:, 60:76, 161:179] = True
+    more = correct(first_prompts(masks, generator()), predicted, masks, generator())
+    in_blob = (more.points[:, 1, 0] > 161).float().mean()
+    assert 0.75 < in_blob < 0.99
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_features_of_each_objects_window(memory_format: torch.memory_format) -> None:
+    features = torch.randn(3, 4, 5, 6).contiguous(memory_format=memory_format).requires_grad_()
+    owner = torch.tensor([0, 0, 2, 1, 2])
+    upstream = torch.randn(5, 4, 5, 6)
+    gradients = []
+    for found in (features[owner], repeated(features, owner)):
+        assert torch.equal(found, features[owner])
+        gradients.append(torch.autograd.grad(found, features, upstream)[0])
+    assert found.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(*gradients)
 
 
 def test_first_prompts_and_corrections() -> None:

@@ -25,6 +25,7 @@ from napari_sam.annotation.schema import object_to_json, to_json
 from napari_sam.annotation.state import Changes, Snapshot
 from napari_sam.annotation.timeline import Timeline
 from napari_sam.errors import reason_of
+from napari_sam.folders import folder_for
 from napari_sam.inference.candidates import MaskCandidates
 from napari_sam.inference.mask import Mask
 
@@ -47,12 +48,7 @@ def annotation_folder() -> Path:
 
     The environment variable ``NAPARI_SAM_ANNOTATIONS``, else the operating system's folder for caches.
     """
-    from platformdirs import user_cache_path
-
-    variable = os.environ.get(FOLDER_VARIABLE)
-    if variable:
-        return Path(variable).expanduser()
-    return user_cache_path("napari-sam", appauthor=False) / "annotations"
+    return folder_for("annotations", FOLDER_VARIABLE)
 
 
 class Autosave:

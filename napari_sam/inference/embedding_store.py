@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.folders import folder_for
 from napari_sam.inference.files import open_atomic
 
 if TYPE_CHECKING:
@@ -51,12 +52,7 @@ def embedding_folder() -> Path:
 
     The environment variable ``NAPARI_SAM_EMBEDDINGS``, else the operating system's folder for caches.
     """
-    from platformdirs import user_cache_path
-
-    variable = os.environ.get(FOLDER_VARIABLE)
-    if variable:
-        return Path(variable).expanduser()
-    return user_cache_path("napari-sam", appauthor=False) / "embeddings"
+    return folder_for("embeddings", FOLDER_VARIABLE)
 
 
 def set_embedding_limit(gib: float | None) -> None:

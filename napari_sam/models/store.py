@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam.errors import DownloadCancelled, ModelError
+from napari_sam.folders import folder_for
 from napari_sam.models.zoo import ZOO, ModelInfo, lookup
 
 __all__ = [
@@ -50,12 +51,7 @@ def model_folder() -> Path:
     The environment variable ``NAPARI_SAM_MODELS``, else what :func:`set_model_folder` was given, else the
     operating system's folder for files that can be had again.
     """
-    from platformdirs import user_cache_path
-
-    variable = os.environ.get(FOLDER_VARIABLE)
-    if variable:
-        return Path(variable).expanduser()
-    return _chosen or user_cache_path("napari-sam", appauthor=False) / "models"
+    return folder_for("models", FOLDER_VARIABLE, _chosen)
 
 
 def set_model_folder(path: str | os.PathLike[str] | None) -> None:

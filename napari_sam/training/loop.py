@@ -25,7 +25,7 @@ from napari_sam.training.data import LabelledImage, dense_target, pick_objects, 
 from napari_sam.training.losses import dense_loss, iou, prompt_loss
 from napari_sam.training.muon import optimizers
 from napari_sam.training.precision import reduced_precision
-from napari_sam.training.rounds import follow_prompts
+from napari_sam.training.rounds import follow_prompts, repeated
 from napari_sam.training.synthetic import synthetic_sample
 
 if TYPE_CHECKING:
@@ -294,12 +294,8 @@ def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
     owner = torch.repeat_interleave(torch.arange(len(pixels), device=counts.device), counts)
     truth = masks[torch.arange(masks.shape[1], device=counts.device)[None] < counts[:, None]]
     features = _encode(model, pixels)
-    owned = NanoFeatures(
-        features.embedding[owner],
-        features.skip4[owner],
-        features.skip2[owner],
-        features.dense.detach()[owner],
-    )
+    owned = NanoFeatures(*(repeated(part, owner) for part in features))
+    owned = owned._replace(dense=owned.dense.detach())
 
     def decode(prompts: SimulatedPrompts, logits: Tensor | None) -> tuple[Tensor, Tensor]:
         with reduced_precision(pixels.device):

@@ -58,10 +58,13 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        matrix = gradient.lerp(mean, group["momentum"]).flatten(1)
+        # In the order in which the memory of channels-last kernels has them: no copies. Any order will do.
+        towards = gradient.lerp(mean, group["momentum"]).movedim(1, -1)
+        matrix = towards.flatten(1)
         length = _RMS * max(matrix.shape) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(_orthogonal(matrix).reshape(parameter.shape), alpha=-group["lr"] * length)
+        step = _orthogonal(matrix).reshape(towards.shape).movedim(-1, 1)
+        parameter.add_(step, alpha=-group["lr"] * length)
 
 
 def _orthogonal(matrix: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class SimulatedPrompts:
     boxes: Tensor
 
 
-def sample_points(regions: Tensor, power: float, generator: torch.Generator | None = None) -> Tensor:
+def sample_points(regions: Tensor, power: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """One random pixel centre (x, y) of each region, shape (B, 2); with ``power`` above 0 rather a deep one.
 
     Drawn from blocks of 2 x 2 pixels by the share of each that belongs to the region, then within the block:
@@ -44,13 +44,12 @@ def sample_points(regions: Tensor, power: float, generator: torch.Generator | No
     ----------
     regions : Tensor, shape (B, H, W), bool
         An empty region gives an arbitrary pixel.
-    power : float
+    power : Tensor, shape (B,)
         0 draws uniformly.
     """
     blocks = F.avg_pool2d(regions[:, None].float(), 2)
-    weight = (
-        blocks * F.avg_pool2d(blocks, _DEPTH, stride=1, padding=_DEPTH // 2) ** power if power else blocks
-    )
+    depth = F.avg_pool2d(blocks, _DEPTH, stride=1, padding=_DEPTH // 2)
+    weight = blocks * depth ** power[:, None, None, None]
     # Exponential waiting times: the largest ratio wins with a probability proportional to its weight.
     waiting = torch.empty(weight.shape, device=weight.device).exponential_(generator=generator)
     at = (weight / waiting.clamp(min=1e-12)).flatten(1).argmax(1)
@@ -61,6 +60,14 @@ def sample_points(regions: Tensor, power: float, generator: torch.Generator | No
     tie = torch.rand(inside.shape, device=at.device, generator=generator)
     chosen = offsets[(inside + tie).argmax(1)]
     return torch.stack([columns + chosen[:, 1], rows + chosen[:, 0]], dim=-1) + 0.5
+
+
+def _power(
+    count: int, device: torch.device, generator: torch.Generator | None, most: float, least: float
+) -> Tensor:
+    """``most`` for three in five objects, pointed at where their region is thickest, else ``least``."""
+    chosen = torch.rand(count, generator=generator, device=device) < 0.6
+    return least + (most - least) * chosen.float()
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
@@ -95,9 +102,7 @@ def first_prompts(
     kind = torch.rand(count, generator=generator, device=device)
     has_box = kind < 0.45
     has_point = (kind > 0.45) | (kind < 0.1)
-    deep = sample_points(masks, 4.0, generator)
-    anywhere = sample_points(masks, 0.0, generator)
-    points = torch.where(torch.rand(count, 1, generator=generator, device=device) < 0.6, deep, anywhere)
+    points = sample_points(masks, _power(count, device, generator, 4.0, 0.0), generator)
     boxes = tight_boxes(masks)
     side = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     noise = torch.randn(count, 4, generator=generator, device=device).clamp(-2, 2)
@@ -117,7 +122,7 @@ def correct(
     predicted, masks : Tensor, shape (B, H, W), bool
     """
     errors = predicted != masks
-    at = sample_points(errors, 2.0, generator)
+    at = sample_points(errors, _power(len(errors), errors.device, generator, 5.0, 1.0), generator)
     x, y = at.long().unbind(-1)
     inside = masks[torch.arange(len(masks), device=x.device), y, x].long()
     label = torch.where(errors.flatten(1).any(1), inside, -1)

@@ -12,7 +12,7 @@ from napari_sam.training.losses import iou
 from napari_sam.training.prompts import SimulatedPrompts, correct, drop_some, first_prompts
 from napari_sam.training.rough import begin_with_masks
 
-__all__ = ["Criterion", "Decode", "follow_prompts"]
+__all__ = ["Criterion", "Decode", "follow_prompts", "repeated"]
 
 Decode = Callable[[SimulatedPrompts, Tensor | None], tuple[Tensor, Tensor]]
 """From prompts of B objects and the logits (B, 1, h, w) of the round before, if these are fed back, to logits
@@ -88,3 +88,21 @@ def follow_prompts(
             if feed_back:
                 prompts = drop_some(prompts, _MASK_ONLY_SHARE, generator)
     return loss, quality
+
+
+def repeated(features: Tensor, owner: Tensor) -> Tensor:
+    """``features[owner]`` in the memory format of ``features``, whose gradient takes a tenth of the time.
+
+    Parameters
+    ----------
+    features : Tensor, shape (W, C, h, w)
+    owner : Tensor, shape (B,), int64
+        The window of each object.
+
+    Returns
+    -------
+    Tensor, shape (B, C, h, w)
+    """
+    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+        return features.movedim(1, -1).index_select(0, owner).movedim(-1, 1)
+    return features.index_select(0, owner)

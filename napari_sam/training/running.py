@@ -18,7 +18,7 @@ from napari_sam.models.checkpoint import save_state
 from napari_sam.training.batches import Batches
 from napari_sam.training.lora import merged_state
 from napari_sam.training.progress import FitResult, Measured, Progress, Quality, run_path
-from napari_sam.training.rounds import follow_prompts
+from napari_sam.training.rounds import follow_prompts, repeated
 from napari_sam.training.run_file import RunState, forget, read_run, write_run
 from napari_sam.training.trainee import AnyTrainee
 from napari_sam.training.validation import Validation
@@ -168,7 +168,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * self.share)))
         batch = self.batches.draw(state.step)
-        owned = tuple(part[batch.owner] for part in batch.features)
+        owned = tuple(repeated(part, batch.owner) for part in batch.features)
         device = batch.truth.device
         # A seed of its own for each step: a run that is taken up again prompts as it would have done.
         generator = torch.Generator(device).manual_seed((int(self.signature["seed"]) << 32) + state.step)
