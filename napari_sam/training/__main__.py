@@ -19,7 +19,7 @@ WEIGHTS = {
     "dsb2018/fluo_large": 12.0,
     "dsb2018/purple_he": 8.0,
     "dsb2018/purple_on_white": 6.0,
-    "dsb2018/brightfield_gray": 3.0,
+    "dsb2018/brightfield_gray": 5.0,
     "bbbc039": 6.0,
     "usiigaci_phase": 12.0,
     "axon_sem": 5.0,
