@@ -25,10 +25,12 @@ def folder_for(name: str, variable: str, chosen: Path | None = None) -> Path:
     >>> folder_for("models", "NAPARI_SAM_NO_SUCH_VARIABLE", Path("elsewhere")).name
     'elsewhere'
     """
-    # Imported here: it takes longer than most calls that need a folder later, or never.
-    from platformdirs import user_cache_path
-
     value = os.environ.get(variable)
     if value:
         return Path(value).expanduser()
-    return chosen or user_cache_path("napari-sam", appauthor=False) / name
+    if chosen is not None:
+        return chosen
+    # Not needed by those who say where.
+    from platformdirs import user_cache_path
+
+    return user_cache_path("napari-sam", appauthor=False) / name

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_sam.folders import folder_for
 from napari_sam.inference.files import open_atomic
+from napari_sam.inference.image import distinct_channels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,8 +199,7 @@ def _digest(plane: NDArray[Any]) -> str:
     """Of pixels, their shape and type."""
     import xxhash
 
-    # Gray planes are one channel seen three times.
-    channels = plane[..., :1] if plane.ndim == 3 and plane.strides[2] == 0 else plane
+    channels = distinct_channels(plane)
     header = json.dumps([plane.shape, channels.shape[-1:], plane.dtype.str])
     digest = xxhash.xxh3_128(header.encode())
     digest.update(np.ascontiguousarray(channels).data)

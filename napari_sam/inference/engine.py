@@ -16,6 +16,7 @@ from napari_sam.errors import ImageError
 from napari_sam.inference.agreement import most_agreeable
 from napari_sam.inference.drawn import plain
 from napari_sam.inference.fallback import in_chunks, on_device_of, on_some_device
+from napari_sam.inference.image import distinct_channels
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts, batch
 from napari_sam.inference.resample import BACKGROUND_LOGIT, read_map, read_mask
@@ -184,8 +185,8 @@ def encode(model: PromptableModel, plane: NDArray[Any]) -> Embedding:
         raise ImageError(f"A plane of shape {plane.shape} cannot be encoded: make it with as_rgb.")
     if plane.dtype not in (np.uint8, np.float32):
         raise ImageError(f"A plane of type {plane.dtype} cannot be encoded: make it with as_rgb.")
-    # Gray planes are one channel seen three times: one is enough to send to the device.
-    channels = plane[..., :1] if plane.strides[2] == 0 else plane
+    # What is repeated need not be sent to the device.
+    channels = distinct_channels(plane)
 
     def attempt() -> Embedding:
         pixels = torch.from_numpy(np.array(channels.transpose(2, 0, 1), order="C"))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sam.errors import ImageError
 from napari_sam.inference.arrays import as_array
 
-__all__ = ["as_rgb", "checked_gamma", "checked_limits"]
+__all__ = ["as_rgb", "checked_gamma", "checked_limits", "distinct_channels"]
 
 
 def as_rgb(
@@ -60,6 +60,28 @@ def as_rgb(
     if not (pixels.dtype == np.uint8 and limits == (0.0, 255.0) and gamma == 1.0):
         pixels = _stretch(pixels, limits, gamma)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3)) if pixels.shape[2] == 1 else pixels
+
+
+def distinct_channels(plane: NDArray[Any]) -> NDArray[Any]:
+    """A view without channels that are only repeated: gray planes are one channel seen three times.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (H, W, 3)
+        As :func:`as_rgb` returns it.
+
+    Returns
+    -------
+    ndarray, shape (H, W, 1) or (H, W, 3)
+
+    Examples
+    --------
+    >>> distinct_channels(as_rgb(np.zeros((4, 5)))).shape
+    (4, 5, 1)
+    >>> distinct_channels(as_rgb(np.zeros((4, 5, 3)))).shape
+    (4, 5, 3)
+    """
+    return plane[..., :1] if plane.ndim == 3 and plane.strides[2] == 0 else plane
 
 
 def _plane(image: ArrayLike) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from napari_sam.errors import ImageError, reason_of
 from napari_sam.inference.arrays import as_array, to_numpy
 from napari_sam.inference.files import read_image, read_plane
-from napari_sam.inference.image import as_rgb
+from napari_sam.inference.image import as_rgb, distinct_channels
 
 __all__ = ["VideoFrames", "open_video", "squared"]
 
@@ -144,16 +144,15 @@ def squared(frame: NDArray[Any], side: int) -> Tensor:
     -------
     Tensor, shape (3, side, side), or (1, side, side) where all channels are one; float32 between 0 and 1
     """
-    gray = frame.strides[2] == 0
+    channels = distinct_channels(frame)
+    gray = channels.shape[2] == 1
     if frame.dtype == np.uint8:
-        picture = Image.fromarray(np.ascontiguousarray(frame[..., 0] if gray else frame))
+        picture = Image.fromarray(np.ascontiguousarray(channels[..., 0] if gray else channels))
         pixels = np.array(picture.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
         pixels /= 255
         return torch.from_numpy(pixels[None] if gray else pixels.transpose(2, 0, 1))
-    channels = torch.from_numpy(np.array((frame[..., :1] if gray else frame).transpose(2, 0, 1)))
-    stretched = F.interpolate(
-        channels[None], (side, side), mode="bicubic", antialias=True, align_corners=False
-    )
+    planes = torch.from_numpy(np.array(channels.transpose(2, 0, 1)))
+    stretched = F.interpolate(planes[None], (side, side), mode="bicubic", antialias=True, align_corners=False)
     return stretched[0].clamp_(0, 1)
 
 

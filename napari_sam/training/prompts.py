@@ -67,7 +67,7 @@ def _power(
 ) -> Tensor:
     """``most`` for three in five objects, pointed at where their region is thickest, else ``least``."""
     chosen = torch.rand(count, generator=generator, device=device) < 0.6
-    return least + (most - least) * chosen.float()
+    return torch.where(chosen, most, least)
 
 
 def tight_boxes(masks: Tensor) -> Tensor:

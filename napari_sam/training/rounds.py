@@ -103,6 +103,6 @@ def repeated(features: Tensor, owner: Tensor) -> Tensor:
     -------
     Tensor, shape (B, C, h, w)
     """
-    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+    if features.is_contiguous(memory_format=torch.channels_last):
         return features.movedim(1, -1).index_select(0, owner).movedim(-1, 1)
     return features.index_select(0, owner)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sam.errors import ImageError
 from napari_sam.evaluation.datasets import list_folders, list_index
 from napari_sam.inference.files import read_image
-from napari_sam.inference.image import as_rgb
+from napari_sam.inference.image import as_rgb, distinct_channels
 from napari_sam.training.data import LabelledImage
 
 __all__ = ["Images", "Shelf", "Source", "from_index", "hold_out", "pair"]
@@ -303,8 +303,7 @@ def _displayed(
     plane: NDArray[Any], limits: tuple[float, float] | None = None, gamma: float = 1.0
 ) -> NDArray[Any]:
     """As the model is given it for inference, (H, W, 1) or (H, W, 3)."""
-    pixels = as_rgb(plane, contrast_limits=limits, gamma=gamma)
-    return pixels[..., :1] if pixels.strides[2] == 0 else pixels
+    return distinct_channels(as_rgb(plane, contrast_limits=limits, gamma=gamma))
 
 
 def _numbered(labels: NDArray[Any], name: str) -> NDArray[np.int32]:
