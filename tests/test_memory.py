@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_sam.models import memory_attention
+from napari_sam.models import tiled_attention
 from napari_sam.models.memory_attention import MemoryAttention
 from napari_sam.models.memory_encoder import MemoryEncoder
 from napari_sam.models.positions import sine_positions
@@ -97,7 +97,7 @@ def test_sine_positions_are_the_official_ones(height: int, width: int, channels:
 def test_memory_attention_is_the_official_one(
     attention: MemoryAttention, monkeypatch: pytest.MonkeyPatch, frames: int, pointers: int
 ) -> None:
-    monkeypatch.setattr(memory_attention, "_ROWS", 50)  # so that the last group of queries is smaller
+    monkeypatch.setattr(tiled_attention, "_QUERIES", 50)  # so that the last group of queries is smaller
     official = official_attention()
     official.load_state_dict(attention.state_dict(), strict=True)
     inputs = attention_inputs(frames, pointers, batch=3)

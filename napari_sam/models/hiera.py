@@ -20,14 +20,15 @@ from torch.utils.checkpoint import checkpoint
 
 from napari_sam.models.hiera_windows import WindowGroup, window_groups, window_order
 from napari_sam.models.linear import linear, linear_gelu
+from napari_sam.models.tiled_attention import attend_in_tiles
 
 __all__ = ["HIERA_SIZES", "Hiera", "HieraSize", "HieraStage"]
 
 _STRIDE = 4
 _CHUNK_BYTES = 16 << 20
 """Size of the widest activation that one pass through a block makes on a CPU: what stays in its cache."""
-_ROWS = 256
-"""Queries whose scores are computed at once in half precision on a CPU."""
+_SMALL = 256
+"""Tokens of the largest windows whose attention a CPU computes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +259,7 @@ class _Attention(nn.Module):
         if pool:
             q = _max_pool(q, group)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        if q.device.type == "cpu" and q.dtype != torch.float32 and not torch.is_grad_enabled():
-            mixed = _half_attention(q, k, v)
-        else:
-            mixed = F.scaled_dot_product_attention(q, k, v)
-        return linear(mixed.transpose(1, 2).flatten(2), self.proj)
+        return linear(_attend(q, k, v).transpose(1, 2).flatten(2), self.proj)
 
 
 class _MLP(nn.Module):
@@ -285,27 +282,27 @@ def _max_pool(x: Tensor, group: WindowGroup) -> Tensor:
     return torch.maximum(rows[:, :, :, 0], rows[:, :, :, 1]).flatten(1, 2)
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention within n windows, (n, heads, N, d), whichever way is fastest."""
+    if q.device.type != "cpu" or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v)
+    if k.shape[2] > _SMALL:
+        every = zip(*(t.flatten(0, 1) for t in (q, k, v)), strict=True)
+        return torch.stack([attend_in_tiles(*one) for one in every]).unflatten(0, q.shape[:2])
+    if q.dtype == torch.float32:
+        return F.scaled_dot_product_attention(q, k, v)
+    return _half_attention(q, k, v)
+
+
 def _half_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention in half precision on a CPU, (n, heads, N, d).
 
-    PyTorch's fused one is slower than two matrix products on CPUs without matrix units. The scores of a large
-    window are computed a few rows at a time, in the same memory, so that they stay in the cache.
+    PyTorch's fused one is slower than two matrix products on CPUs without matrix units.
     """
-    batch, heads, count, dim = q.shape
+    batch = q.shape[:2]
     q, k, v = (t.flatten(0, 1) for t in (q, k, v))
-    keys = k.transpose(1, 2).contiguous()
-    if k.shape[1] <= _ROWS:
-        mixed = torch.softmax(torch.bmm(q * dim**-0.5, keys), dim=-1) @ v
-        return mixed.view(batch, heads, count, dim)
-    q, v = q.contiguous(), v.contiguous()
-    mixed = torch.empty_like(q)
-    scores = q.new_empty(_ROWS, k.shape[1])
-    for queries, key, value, out in zip(q, keys, v, mixed, strict=True):
-        for part, seen in zip(queries.split(_ROWS), out.split(_ROWS), strict=True):
-            rows = scores[: len(part)]
-            torch.addmm(rows, part, key, beta=0, alpha=dim**-0.5, out=rows)
-            torch.mm(torch.softmax(rows, dim=-1, out=rows), value, out=seen)
-    return mixed.view(batch, heads, count, dim)
+    mixed = torch.softmax(torch.bmm(q * q.shape[2] ** -0.5, k.transpose(1, 2).contiguous()), dim=-1) @ v
+    return mixed.unflatten(0, batch)
 
 
 def _bicubic(cells: int, new_cells: int) -> Tensor:

@@ -14,13 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.linear import linear, linear_relu
-from napari_sam.models.positions import axial_rotations, rotate, rotate_
+from napari_sam.models.positions import axial_rotations, rotate_
 from napari_sam.models.tiled_attention import attend_in_tiles
 
 __all__ = ["MemoryAttention"]
-
-_ROWS = 256
-"""Queries whose scores are computed at once on a CPU, in half precision."""
 
 
 class MemoryAttention(nn.Module):
@@ -166,17 +163,18 @@ class _RotaryAttention(nn.Module):
 
         With a batch of one, ``q`` is the same for all keys.
         """
-        q = rotate(linear(q, self.q_proj), rotations).expand(len(k), -1, -1)
-        k = linear(k, self.k_proj)
+        q, k = linear(q, self.q_proj), linear(k, self.k_proj)
+        rotate_(q, rotations)
         rotate_(k[:, :rotated].unflatten(1, (-1, q.shape[1])), rotations)
-        if q.device.type == "cpu" and (v.shape[2] < q.shape[2] or q.dtype != torch.float32):
+        q = q.expand(len(k), -1, -1)
+        if q.device.type == "cpu" and not torch.is_grad_enabled():
             # The shares of a query sum to one, so values may be projected after they are mixed; memories
             # are a quarter as wide as what they are projected to.
-            mixed = linear(_attend_in_rows(q, k, v), self.v_proj)
+            seen = torch.stack([attend_in_tiles(*one) for one in zip(q, k, v, strict=True)])
+            mixed = linear(seen, self.v_proj)
         else:
-            mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], linear(v, self.v_proj)[:, None])[
-                :, 0
-            ]
+            v = linear(v, self.v_proj)
+            mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]  # by heads
         return linear(mixed, self.out_proj)
 
 
@@ -191,20 +189,3 @@ def _side_of(current: Tensor, memory: Tensor, pointer_tokens: int) -> int:
             f"a frame of {count} tokens; frames must be square and memories whole."
         )
     return side
-
-
-def _attend_in_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of (B, N, d) to (B, M, d) and (B, M, e), the scores of a few queries at a time.
-
-    PyTorch's fused attention wants values as wide as keys, and in half precision on a CPU is slower than two
-    matrix products.
-    """
-    if q.dtype == torch.float32 and not torch.is_grad_enabled():
-        return torch.stack([attend_in_tiles(*one) for one in zip(q, k, v, strict=True)])
-    q = q * q.shape[2] ** -0.5
-    return torch.stack(
-        [
-            torch.cat([torch.softmax(part @ keys.t(), dim=-1) @ values for part in queries.split(_ROWS)])
-            for queries, keys, values in zip(q, k, v, strict=True)
-        ]
-    )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["axial_rotations", "rotate", "rotate_", "sine_positions"]
+__all__ = ["axial_rotations", "rotate_", "sine_positions"]
 
 _TEMPERATURE = 10000.0
+_ROWS = 2048
+"""Vectors that are turned at once in half precision."""
 
 
 def sine_positions(
@@ -87,8 +90,8 @@ def axial_rotations(side: int, channels: int, *, device: torch.device | str | No
     return torch.cat([by_column, by_row], dim=-1).flatten(1, 2)
 
 
-def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turn pairs of neighbouring channels, in float32; the result has the dtype of ``x``.
+def rotate_(x: Tensor, rotations: Tensor) -> None:
+    """Turn pairs of neighbouring channels in place; computed in float32, whatever the dtype of ``x``.
 
     Parameters
     ----------
@@ -97,13 +100,13 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
         From :func:`axial_rotations`.
     """
     # A pair is a complex number, and a turn a product with another: one pass over memory instead of seven.
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * torch.complex(*rotations)).flatten(-2).to(x.dtype)
-
-
-def rotate_(x: Tensor, rotations: Tensor) -> None:
-    """As :func:`rotate`, in place."""
+    turns = torch.complex(*rotations)
     if x.dtype == torch.float32:
-        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(torch.complex(*rotations))
-    else:
-        x.copy_(rotate(x, rotations))
+        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turns)
+        return
+    for index in np.ndindex(x.shape[:-2]):
+        # A few at a time, so that what is float32 stays in a cache.
+        for part, turn in zip(x[index].split(_ROWS), turns.split(_ROWS), strict=True):
+            exact = part.float()
+            torch.view_as_complex(exact.unflatten(-1, (-1, 2))).mul_(turn)
+            part.copy_(exact)

@@ -7,9 +7,12 @@ attention of PyTorch is used.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from napari_sam.models.linear import product
 
 __all__ = ["Scratch", "attention_with_relative_positions"]
 
@@ -27,11 +30,6 @@ class Scratch:
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
-
-    def linear(self, name: str, x: Tensor, layer: nn.Linear) -> Tensor:
-        """``layer(x)`` of tokens (N, in)."""
-        out = self.get(name, (len(x), layer.out_features), x)
-        return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
 
     def select(self, name: str, x: Tensor, order: Tensor) -> Tensor:
         """``x[order]`` of tokens (N, dim)."""
@@ -65,7 +63,9 @@ def attention_with_relative_positions(
     """
     embeddings = torch.cat([rel_pos_h.flip(0), rel_pos_w.flip(0)]).t()
     if q.device.type == "cpu":
-        return _in_cache(q, k, v, embeddings, side, scratch)
+        if side <= _SMALL:
+            return _in_windows(q, k, v, embeddings, side, scratch)
+        return _in_rows(q, k, v, embeddings, side)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     by_row, by_column = _by_distance(q @ embeddings, side)
     bias = (by_row[..., None] + by_column[..., None, :]).flatten(3)
@@ -96,50 +96,48 @@ def _by_distance(products: Tensor, side: int) -> tuple[Tensor, Tensor]:
     return by_row.flatten(-3, -2), by_column.flatten(-3, -2)
 
 
-def _in_cache(q: Tensor, k: Tensor, v: Tensor, embeddings: Tensor, side: int, scratch: Scratch) -> Tensor:
-    """Attention of (B, N, heads, d), a few scores at a time."""
+def _in_windows(q: Tensor, k: Tensor, v: Tensor, embeddings: Tensor, side: int, scratch: Scratch) -> Tensor:
+    """Attention of (B, N, heads, d) in small windows, a few of them at a time."""
     batch, count, heads, dim = q.shape
-    most = max(1, _CHUNK_BYTES // (count * q.element_size()))  # rows of scores at once
-    windows = max(1, most // (count * heads))
-    together = heads if windows > 1 else max(1, min(heads, 2))
-    rows = min(count, max(1, most // (windows * together)))
+    windows = max(1, _CHUNK_BYTES // (q.element_size() * count**2 * heads))
     mixed = torch.empty_like(q, memory_format=torch.contiguous_format)
     places = _places(side, q)
     for first in range(0, batch, windows):
-        for head in range(0, heads, together):
-            own = (slice(first, first + windows), slice(None), slice(head, head + together))
-            queries, keys, values = (t[own].transpose(1, 2).flatten(0, 1).contiguous() for t in (q, k, v))
-            by_row, by_column = _by_distance(queries @ embeddings, side)
-            queries, keys = queries * dim**-0.5, keys.transpose(1, 2)
-            if side <= _SMALL:
-                # Short rows of biases are slow to add; a product with ones at the right places is not.
-                queries = torch.cat([queries, by_row, by_column], dim=2)
-                keys = torch.cat([keys, places.expand(len(keys), -1, -1)], dim=1)
-            for start in range(0, count, rows):
-                part = slice(start, start + rows)
-                asked = queries[:, part]
-                shape = (len(asked), asked.shape[1], count)
-                out = scratch.get(f"scores {shape}", shape, q)
-                if side <= _SMALL:
-                    scores = torch.bmm(asked, keys, out=out)
-                else:
-                    bias = _bias(by_row[:, part], by_column[:, part], out)
-                    scores = torch.baddbmm(bias, asked, keys, out=out)
-                shares = torch.softmax(scores, dim=-1, out=None if torch.is_grad_enabled() else scores)
-                seen = torch.bmm(shares, values).unflatten(0, (-1, min(together, heads - head)))
-                mixed[own[0], part, own[2]] = seen.transpose(1, 2)
+        some = slice(first, first + windows)
+        queries, keys, values = (t[some].transpose(1, 2).flatten(0, 1).contiguous() for t in (q, k, v))
+        by_row, by_column = _by_distance(queries @ embeddings, side)
+        # Short rows of biases are slow to add; a product with ones at the right places is not.
+        queries = torch.cat([queries * dim**-0.5, by_row, by_column], dim=2)
+        keys = torch.cat([keys.transpose(1, 2), places.expand(len(keys), -1, -1)], dim=1)
+        out = scratch.get(f"scores {len(queries)}", (len(queries), count, count), q)
+        scores = torch.bmm(queries, keys, out=out)
+        mixed[some] = torch.bmm(_shares(scores), values).unflatten(0, (-1, heads)).transpose(1, 2)
     return mixed
 
 
-def _bias(by_row: Tensor, by_column: Tensor, out: Tensor | None) -> Tensor:
-    """The bias of each key, (..., side * side)."""
-    if out is None:
-        return (by_row[..., None] + by_column[..., None, :]).flatten(-2)
-    side = by_row.shape[-1]
-    # A copy and a sum are faster than a sum of two that are both repeated.
-    grid = out.unflatten(-1, (side, side)).copy_(by_row[..., None])
-    grid += by_column[..., None, :]
-    return out
+def _in_rows(q: Tensor, k: Tensor, v: Tensor, embeddings: Tensor, side: int) -> Tensor:
+    """Attention of (B, N, heads, d) in large windows, a few rows of one head at a time."""
+    batch, count, heads, dim = q.shape
+    rows = max(1, _CHUNK_BYTES // (q.element_size() * count))
+    mixed = torch.empty_like(q, memory_format=torch.contiguous_format)
+    for window, head in np.ndindex(batch, heads):
+        queries, keys, values = (t[window, :, head].contiguous() for t in (q, k, v))
+        values = values.t().contiguous()
+        by_row, by_column = _by_distance(queries @ embeddings, side)
+        queries = queries * dim**-0.5
+        for start in range(0, count, rows):
+            part = slice(start, start + rows)
+            scores = product(queries[part], keys)
+            grid = scores.unflatten(1, (side, side))
+            grid += by_row[part, :, None]
+            grid += by_column[part, None]
+            mixed[window, part, head] = product(_shares(scores), values)
+    return mixed
+
+
+def _shares(scores: Tensor) -> Tensor:
+    """Softmax of the scores, in their place where no gradient is wanted."""
+    return torch.softmax(scores, dim=-1, out=None if torch.is_grad_enabled() else scores)
 
 
 def _places(side: int, like: Tensor) -> Tensor:

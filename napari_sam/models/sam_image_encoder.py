@@ -122,7 +122,7 @@ class _Block(nn.Module):
             # Padding is a zero before the projection, so that it attends and is attended to.
             padded = torch.cat([normed, normed.new_zeros(1, normed.shape[1])])
             mixed = self.attn(padded, self.into, scratch).index_select(0, self.back)
-        x = x + self.attn.proj(mixed)
+        x = x + linear(mixed, self.attn.proj)
         if torch.is_grad_enabled():
             return x + self.mlp(self.norm2(x))
         rows = _MLP_ROWS if x.device.type == "cpu" else len(x)
@@ -145,7 +145,7 @@ class _Attention(nn.Module):
 
         Returns the heads side by side, (windows * window * window, dim), not yet projected.
         """
-        qkv = scratch.linear("qkv", x, self.qkv)
+        qkv = linear(x, self.qkv)
         if order is not None:
             qkv = scratch.select("windows", qkv, order)
         q, k, v = qkv.view(-1, self.window**2, 3, self.heads, qkv.shape[-1] // (3 * self.heads)).unbind(2)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.layers import MLP, LayerNorm2d
+from napari_sam.models.linear import product
 from napari_sam.models.two_way import ImageTokens, TwoWayTransformer
 
 __all__ = ["NUM_MASKS", "Decoded", "MaskDecoder", "Skips", "blocks", "decode_in_pieces"]
@@ -135,12 +136,12 @@ class MaskDecoder(nn.Module):
         up4, norm, _, up2, _ = self.output_upscaling
         x = _up(features, cast("nn.ConvTranspose2d", up4)).unflatten(2, (4, -1))
         if skips is not None:
-            x = x + skips.coarse
+            x += skips.coarse
         norm = cast("LayerNorm2d", norm)
         x = F.gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
         x = _up(x, cast("nn.ConvTranspose2d", up2)).unflatten(3, (4, -1)).flatten(2, 3)
         if skips is not None:
-            x = x + skips.fine
+            x += skips.fine
         return F.gelu(x).flatten(1, 2)
 
 
@@ -169,9 +170,8 @@ def blocks(x: Tensor, levels: int) -> Tensor:
 def _up(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
     """A transposed convolution of size and stride 2 on tokens (..., in), shape (..., 4 * out)."""
     assert layer.bias is not None
-    return F.linear(
-        x, layer.weight.flatten(1).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1).t(), layer.bias.repeat(4)
-    )
+    weight = layer.weight.flatten(1).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1).t()
+    return product(x, weight, layer.bias.repeat(4))
 
 
 def _unblock(x: Tensor) -> Tensor:

@@ -1,39 +1,44 @@
 """Attention on a CPU whose scores never leave its cache.
 
 PyTorch's fused attention wants values as wide as keys. Where they are narrower, as the memories of SAM 2 are
-before they are projected, two matrix products for each tile of scores are faster.
+before they are projected, two matrix products for each tile of scores are faster. In half precision they are
+in any case, and in float32 on CPUs of AMD, for the reason given in :mod:`napari_sam.models.linear`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from napari_sam.models.linear import product
+
 __all__ = ["attend_in_tiles"]
 
 _KEYS, _QUERIES = 512, 1024
-"""Keys and queries whose scores are computed at once: 2 MiB."""
+"""Keys and queries whose scores are computed at once: 2 MiB in float32."""
 
 
 def attend_in_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention with one head, tile by tile, for inference in float32.
+    """Attention with one head, tile by tile, for inference.
 
-    The weights of a query are exponentials of its scores less one that is known before: the highest of the
+    The weights of a query are powers of two of its scores less one that is known before: the highest of the
     first tile. That saves what a running maximum costs (Dao et al. 2022, FlashAttention, algorithm 1).
     Only where a weight, or what is made of it, overflows, the highest of all scores is looked for. A column
-    of ones beside the values sums the weights.
+    of ones beside the values sums the weights. Sums over tiles are float32 in any case.
 
     Parameters
     ----------
-    q : Tensor, shape (N, d), float32
-    k : Tensor, shape (M, d), float32
-    v : Tensor, shape (M, e), float32
+    q : Tensor, shape (N, d), float32 or bfloat16
+    k : Tensor, shape (M, d)
+    v : Tensor, shape (M, e)
 
     Returns
     -------
-    Tensor, shape (N, e), float32
+    Tensor, shape (N, e)
+        Of the dtype of ``q``.
 
     Examples
     --------
@@ -41,36 +46,30 @@ def attend_in_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     >>> attend_in_tiles(q, k, v)
     tensor([[5.]])
     """
-    scratch = q.new_empty(min(_KEYS, len(k)) * min(_QUERIES, len(q)))
     keys = k.split(_KEYS)
-    values = torch.cat([v, v.new_ones(len(v), 1)], dim=1).t().contiguous().split(_KEYS, dim=1)
+    with_ones = torch.cat([v, v.new_ones(len(v), 1)], dim=1).t()
+    values = [part.contiguous() for part in with_ones.split(_KEYS, dim=1)]
     mixed = q.new_empty(v.shape[1], len(q))
-    columns = (q * q.shape[1] ** -0.5).t().contiguous()
-    for queries, out in zip(columns.split(_QUERIES, dim=1), mixed.split(_QUERIES, dim=1), strict=True):
-        total = _mix(queries, keys, values, _highest(queries, keys[:1], scratch), scratch)
+    scaled = q * (
+        q.shape[1] ** -0.5 * math.log2(math.e)
+    )  # PyTorch's exp is several times slower than its exp2
+    for queries, out in zip(scaled.split(_QUERIES), mixed.split(_QUERIES, dim=1), strict=True):
+        total = _mix(queries, keys, values, _highest(queries, keys[:1]))
         if not total.isfinite().all():
-            total = _mix(queries, keys, values, _highest(queries, keys, scratch), scratch)
-        torch.div(total[:-1], total[-1:], out=out)
+            total = _mix(queries, keys, values, _highest(queries, keys))
+        out.copy_(total[:-1] / total[-1:])
     return mixed.t()
 
 
-def _highest(queries: Tensor, keys: Sequence[Tensor], scratch: Tensor) -> Tensor:
+def _highest(queries: Tensor, keys: Sequence[Tensor]) -> Tensor:
     """The highest score of each query, shape (queries,)."""
-    highest = [torch.mm(part, queries, out=_tile(scratch, part, queries)).amax(dim=0) for part in keys]
-    return torch.stack(highest).amax(dim=0)
+    return torch.stack([product(part, queries).amax(dim=0) for part in keys]).amax(dim=0)
 
 
-def _mix(
-    queries: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], highest: Tensor, scratch: Tensor
-) -> Tensor:
-    """Sums of values times weights, and of weights, shape (e + 1, queries)."""
-    total = queries.new_zeros(len(values[0]), queries.shape[1])
+def _mix(queries: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], highest: Tensor) -> Tensor:
+    """Sums of values times weights, and of weights, shape (e + 1, queries), float32."""
+    total = torch.zeros(len(values[0]), len(queries))
     for some_keys, some_values in zip(keys, values, strict=True):
-        scores = torch.addmm(-highest, some_keys, queries, out=_tile(scratch, some_keys, queries))
-        total.addmm_(some_values, scores.exp_())
+        weights = product(some_keys, queries, -highest).exp2_()
+        total += product(some_values, weights.t())
     return total
-
-
-def _tile(scratch: Tensor, keys: Tensor, queries: Tensor) -> Tensor:
-    """The scores of some keys and queries, always in the same memory."""
-    return scratch[: len(keys) * queries.shape[1]].view(len(keys), -1)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_sam.models.linear import products
+
 __all__ = ["Attention", "ImageTokens", "TwoLayers", "TwoWayAttentionBlock", "TwoWayTransformer"]
 
 
@@ -75,10 +77,9 @@ class Attention(nn.Module):
             return self(tokens, placed, image)
         q = self.split(self.q_proj(tokens))
         wanted = q @ self._by_head(self.k_proj.weight)
-        scores = wanted.flatten(1, 2) @ placed.transpose(1, 2)
-        shares = torch.softmax(scores * q.shape[-1] ** -0.5, dim=-1)
-        seen = (shares @ image).unflatten(1, (self.num_heads, -1))
-        return self._values(seen)
+        scores = products(wanted.flatten(1, 2) * q.shape[-1] ** -0.5, placed)
+        seen = products(torch.softmax(scores, dim=-1), image.transpose(1, 2))
+        return self._values(seen.unflatten(1, (self.num_heads, -1)))
 
     def from_image(
         self, placed: Tensor | None, queries: Tensor | None, k: Tensor, v: Tensor, mask: Tensor | None
@@ -99,7 +100,7 @@ class Attention(nn.Module):
             assert placed is not None
             wanted = (k @ self._by_head(self.q_proj.weight)).flatten(1, 2)
             bias = (k @ self.q_proj.bias.unflatten(0, (self.num_heads, -1, 1))).flatten(1, 2)
-            scores = torch.baddbmm(bias, wanted, placed.transpose(1, 2)).unflatten(1, k.shape[1:3])
+            scores = (products(wanted, placed) + bias).unflatten(1, k.shape[1:3])
         else:
             scores = k @ queries.transpose(2, 3)
         if mask is not None:
