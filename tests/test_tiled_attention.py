@@ -29,6 +29,16 @@ def test_it_is_attention(queries: int, keys: int) -> None:
     torch.testing.assert_close(attend_in_tiles(q, k, v).double(), exact(q, k, v), rtol=1e-5, atol=1e-6)
 
 
+def test_half_precision_sums_in_full() -> None:
+    """Sums over thousands of keys are as precise as their parts; in half precision they would stand still."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(n, 24).bfloat16() for n in (40, 3000, 3000))
+    v = v.abs()
+    found = attend_in_tiles(q, k, v)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), exact(q, k, v), rtol=0.02, atol=0.0)
+
+
 @pytest.mark.parametrize("where", ["first", "last"])
 @pytest.mark.parametrize("size", [30.0, 100.0, 3000.0])
 def test_one_key_may_outweigh_all_others(where: str, size: float) -> None:

@@ -41,12 +41,16 @@ def linear_relu(x: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def _fits(x: Tensor) -> bool:
-    """Whether to ask oneDNN: in float32 PyTorch takes MKL instead, which is slower on CPUs of AMD."""
+    """Whether to ask oneDNN: in float32 PyTorch takes MKL instead, half as fast on CPUs of AMD.
+
+    Where autocast chooses dtypes, it does not see what oneDNN is asked.
+    """
     return (
         _X86
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
 
