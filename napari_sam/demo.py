@@ -157,7 +157,7 @@ def _write_overlay(path: Path, image: NDArray[np.uint8], labels: NDArray[np.uint
     from skimage.color import label2rgb
     from skimage.segmentation import mark_boundaries
 
-    from napari_sam.inference.files import open_atomic
+    from napari_sam.atomic import open_atomic
 
     big_image, big_labels = (a.repeat(2, axis=0).repeat(2, axis=1) for a in (image, labels))
     tinted = label2rgb(big_labels, big_image, alpha=0.3, bg_label=0, bg_color=None)
@@ -170,7 +170,7 @@ def _write_table(path: Path, labels: NDArray[np.uint8], scores: list[float]) -> 
     """One row per object: id, centroid, area, bounding box (x, y, width, height), predicted IoU."""
     from skimage.measure import regionprops_table
 
-    from napari_sam.inference.files import open_atomic
+    from napari_sam.atomic import open_atomic
 
     table = regionprops_table(labels, properties=("label", "centroid", "num_pixels", "bbox"))
     text = io.StringIO(newline="")

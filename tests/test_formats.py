@@ -19,6 +19,7 @@ from skimage.io import imsave
 from napari_sam.annotation import Document
 from napari_sam.annotation.importing import drafts_of_labels
 from napari_sam.annotation.records import ObjectClass
+from napari_sam.atomic import replacing
 from napari_sam.errors import FormatError, FormatWarning
 from napari_sam.formats import (
     FORMATS,
@@ -33,7 +34,6 @@ from napari_sam.formats import (
     write,
 )
 from napari_sam.formats.json_files import read_json
-from napari_sam.formats.replacing import replacing
 from napari_sam.inference.mask import Mask
 
 SUFFIX = ".napari-sam.zip"

@@ -22,8 +22,8 @@ from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.schema import Info, from_json, to_json
 from napari_sam.annotation.state import Snapshot
 from napari_sam.annotation.territory import canonical_planes
+from napari_sam.atomic import open_atomic
 from napari_sam.errors import AnnotationError, reason_of
-from napari_sam.inference.files import open_atomic
 from napari_sam.inference.mask import Mask
 
 __all__ = ["SUFFIX", "load_annotation", "save_annotation"]

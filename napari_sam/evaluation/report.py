@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from napari_sam.atomic import open_atomic
 from napari_sam.evaluation.scores import Automatic, Evaluation, Interactive, Level, Line
-from napari_sam.inference.files import open_atomic
 
 __all__ = ["automatic_table", "interactive_table", "tables", "write_csv", "write_json"]
 

@@ -14,6 +14,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from napari_sam.atomic import open_atomic
 from napari_sam.errors import ImageError, NapariSamError
 from napari_sam.evaluation.datasets import LabelledFile, list_index
 from napari_sam.evaluation.moving_cells import moving_cells
@@ -27,7 +28,7 @@ from napari_sam.evaluation.propagated import (
     solids,
 )
 from napari_sam.evaluation.tracks import id_switches
-from napari_sam.inference.files import open_atomic, read_image
+from napari_sam.inference.files import read_image
 from napari_sam.inference.video_frames import VideoFrames, open_video
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.atomic import replacing
 from napari_sam.errors import FormatError
 from napari_sam.formats.calibration import Calibration
 from napari_sam.formats.format import Adding, Feature, Format
@@ -39,7 +40,6 @@ from napari_sam.formats.ome_zarr_reading import (
     multiscale_of,
     read_labels,
 )
-from napari_sam.formats.replacing import replacing
 from napari_sam.formats.segmentation import Segmentation
 from napari_sam.formats.tiff_metadata import standard_axes
 from napari_sam.formats.zarr_chunks import has_group, is_version_3

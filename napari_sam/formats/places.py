@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_sam.atomic import replacing
 from napari_sam.errors import FormatError
 from napari_sam.formats.folders import holds_only
 from napari_sam.formats.format import Format
-from napari_sam.formats.replacing import replacing
 from napari_sam.formats.segmentation import Segmentation
 from napari_sam.formats.telling import writing
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.atomic import open_atomic
 from napari_sam.folders import folder_for
-from napari_sam.inference.files import open_atomic
 from napari_sam.inference.image import distinct_channels
 
 if TYPE_CHECKING:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.atomic import open_atomic
 from napari_sam.errors import ImageError
 from napari_sam.inference.image_files import read_image, read_plane
 
-__all__ = ["check_apart", "check_output", "open_atomic", "read_image", "read_plane", "write_labels"]
+__all__ = ["check_apart", "check_output", "read_image", "read_plane", "write_labels"]
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 
@@ -113,20 +112,3 @@ def write_labels(
                 photometric="minisblack",  # three planes are not a colour image
                 **(tiff or {"metadata": {"axes": "Q" * (labels.ndim - 2) + "YX"}}),
             )
-
-
-@contextlib.contextmanager
-def open_atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` for writing, and put it in the place of `path` when all went well."""
-    # What a link points to is replaced, not the link. Its name may be as long as a file system takes it:
-    # there is room for the end only.
-    path = path.resolve()
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name[-24:]}.part")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

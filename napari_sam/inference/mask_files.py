@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.atomic import open_atomic
 from napari_sam.inference.candidates import MaskCandidates
-from napari_sam.inference.files import open_atomic
 from napari_sam.inference.filtering import Filter, Sieve
 from napari_sam.inference.linking import Linker
 from napari_sam.inference.mask import Mask

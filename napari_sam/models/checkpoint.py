@@ -6,7 +6,6 @@ import contextlib
 import os
 import pickle
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from napari_sam.atomic import replacing
 from napari_sam.errors import ModelError, reason_of
 
-__all__ = ["load_into", "read_metadata", "read_state", "replacing", "save_state", "unwrap"]
+__all__ = ["load_into", "read_metadata", "read_state", "save_state", "unwrap", "writing"]
 
 _WRAPPERS = ("model_state", "model", "state_dict", "model_state_dict")
 """Where training checkpoints keep the state dict: torch-em and micro-sam, SAM 2, Lightning, ..."""
@@ -273,12 +273,12 @@ def save_state(
         .contiguous()
         for name, t in (model.state_dict() if state is None else state).items()
     }
-    with replacing(Path(path)) as part:
+    with writing(Path(path)) as part:
         save_file(state, part, metadata=dict(metadata) if metadata else None)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def writing(path: Path) -> Iterator[Path]:
     """A file to write weights into, which takes the place of `path` when all went well.
 
     Raises
@@ -286,18 +286,10 @@ def replacing(path: Path) -> Iterator[Path]:
     ModelError
         If it cannot be written: what writes weights raises errors of many kinds where a disk is full.
     """
-    part = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        part = Path(name)
-        os.close(handle)
-        yield part
-        part.chmod(0o644)
-        part.replace(path)
+        with replacing(path) as part:
+            yield part
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{path} cannot be written ({reason_of(error)}): make room there, or choose another place."
         ) from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from napari_sam.models.checkpoint import replacing, save_state
+from napari_sam.models.checkpoint import save_state, writing
 from napari_sam.models.nano import Nano, normalise
 from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.training.augment import turned, varied
@@ -188,7 +188,7 @@ def train(
             "together": together,
             "settings": asdict(settings),
         }
-        with replacing(run_file) as part:
+        with writing(run_file) as part:
             torch.save(state, part)
 
     loader = DataLoader(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.errors import ModelError
-from napari_sam.models.checkpoint import replacing
+from napari_sam.models.checkpoint import writing
 from napari_sam.training.progress import Measured, Quality
 
 __all__ = ["RunState", "forget", "read_run", "write_run"]
@@ -86,7 +86,7 @@ def write_run(
         "weights": {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad},
         "optimizer": optimizer.state_dict(),
     }
-    with replacing(path) as part:
+    with writing(path) as part:
         torch.save(content, part)
 
 

@@ -8,8 +8,9 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-__all__ = ["replacing"]
+__all__ = ["open_atomic", "replacing"]
 
 # Letters of a name, with all suffixes that a writer looks at.
 _KEPT = 24
@@ -54,3 +55,10 @@ def replacing(path: Path) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def open_atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside `path` for writing, and put it in the place of `path` when all went well."""
+    with replacing(path) as new, new.open("xb") as file:
+        yield file
