@@ -287,8 +287,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type != "cpu" or torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v)
     if k.shape[2] > _SMALL:
-        every = zip(*(t.flatten(0, 1) for t in (q, k, v)), strict=True)
-        return torch.stack([attend_in_tiles(*one) for one in every]).unflatten(0, q.shape[:2])
+        return attend_in_tiles(q, k, v)
     if q.dtype == torch.float32:
         return F.scaled_dot_product_attention(q, k, v)
     return _half_attention(q, k, v)

@@ -170,8 +170,7 @@ class _RotaryAttention(nn.Module):
         if q.device.type == "cpu" and not torch.is_grad_enabled():
             # The shares of a query sum to one, so values may be projected after they are mixed; memories
             # are a quarter as wide as what they are projected to.
-            seen = torch.stack([attend_in_tiles(*one) for one in zip(q, k, v, strict=True)])
-            mixed = linear(seen, self.v_proj)
+            mixed = linear(attend_in_tiles(q, k, v), self.v_proj)
         else:
             v = linear(v, self.v_proj)
             mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]  # by heads

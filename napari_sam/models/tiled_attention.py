@@ -22,7 +22,7 @@ _KEYS, _QUERIES = 512, 1024
 
 
 def attend_in_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention with one head, tile by tile, for inference.
+    """Attention, tile by tile, for inference; of several heads or objects one after the other.
 
     The weights of a query are powers of two of its scores less one that is known before: the highest of the
     first tile. That saves what a running maximum costs (Dao et al. 2022, FlashAttention, algorithm 1).
@@ -31,13 +31,13 @@ def attend_in_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Parameters
     ----------
-    q : Tensor, shape (N, d), float32 or bfloat16
-    k : Tensor, shape (M, d)
-    v : Tensor, shape (M, e)
+    q : Tensor, shape (..., N, d), float32 or bfloat16
+    k : Tensor, shape (..., M, d)
+    v : Tensor, shape (..., M, e)
 
     Returns
     -------
-    Tensor, shape (N, e)
+    Tensor, shape (..., N, e)
         Of the dtype of ``q``.
 
     Examples
@@ -46,13 +46,14 @@ def attend_in_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     >>> attend_in_tiles(q, k, v)
     tensor([[5.]])
     """
+    if q.ndim > 2:
+        return torch.stack([attend_in_tiles(*one) for one in zip(q, k, v, strict=True)])
     keys = k.split(_KEYS)
     with_ones = torch.cat([v, v.new_ones(len(v), 1)], dim=1).t()
     values = [part.contiguous() for part in with_ones.split(_KEYS, dim=1)]
     mixed = q.new_empty(v.shape[1], len(q))
-    scaled = q * (
-        q.shape[1] ** -0.5 * math.log2(math.e)
-    )  # PyTorch's exp is several times slower than its exp2
+    # Powers of two, since exp takes several times as long as exp2.
+    scaled = q * (q.shape[1] ** -0.5 * math.log2(math.e))
     for queries, out in zip(scaled.split(_QUERIES), mixed.split(_QUERIES, dim=1), strict=True):
         total = _mix(queries, keys, values, _highest(queries, keys[:1]))
         if not total.isfinite().all():
