@@ -12,7 +12,10 @@ import torch
 from skimage.io import imsave
 
 from napari_sam import load_model
+from napari_sam.errors import ModelError
+from napari_sam.models.base import PromptBatch
 from napari_sam.models.checkpoint import read_state
+from napari_sam.models.nano import Nano
 from napari_sam.models.nano_encoder import CENTRE_UNIT
 from napari_sam.training import loop
 from napari_sam.training.augment import augment
@@ -24,7 +27,8 @@ from napari_sam.training.data import (
     pick_objects,
     random_crop,
 )
-from napari_sam.training.loop import Settings, train
+from napari_sam.training.growing import load_grown
+from napari_sam.training.loop import Settings, Windows, train
 from napari_sam.training.losses import dense_loss, iou, mask_losses, prompt_loss
 from napari_sam.training.prompts import correct, drop_some, first_prompts, sample_points, tight_boxes
 from napari_sam.training.rounds import repeated
@@ -190,9 +194,40 @@ def test_index_is_read(tmp_path: Path) -> None:
         writer.writerow(["mine", "train", "any", 1, "image.png", "labels.png"])
         writer.writerow(["mine", "val", "any", 1, "missing.png", "missing.png"])
     (item,) = load_index(tmp_path)
-    assert item.group == "mine/any"
+    assert item.group == "mine/any/64x64"
     np.testing.assert_array_equal(item.labels[0], labels)
     np.testing.assert_array_equal(item.pixels, image)
+
+
+def test_images_of_a_size_can_have_a_weight_of_their_own(square: LabelledImage) -> None:
+    groups = "a/b/1x1", "a/b/2x2", "a/b/2x2", "a/c/1x1", "d/e/1x1"
+    items = [replace(square, group=group) for group in groups]
+    windows = Windows(items, {"a": 1.0, "a/b": 2.0, "a/b/1x1": 5.0}, Settings())
+    assert windows.members == [[3], [1, 2], [0], [4]]
+    assert windows.share.tolist() == pytest.approx([1 / 9, 2 / 9, 5 / 9, 1 / 9])
+
+
+def test_a_deeper_network_begins_as_the_one_before() -> None:
+    torch.manual_seed(0)
+    before, after = Nano().eval(), Nano().eval()
+    new = "image_encoder.stages.1.5", "image_encoder.stages.2.4", "mask_decoder.sharpen"
+    for name in new:
+        owner, _, last = name.rpartition(".")
+        before.get_submodule(owner)._modules[last] = torch.nn.Identity()
+    load_grown(after, before.state_dict())
+    prompts = PromptBatch(torch.tensor([[[40.0, 50.0]]]), torch.ones(1, 1, dtype=torch.long))
+    pixels = torch.rand(3, 120, 90)
+    with torch.no_grad():
+        old, grown = (net.decode(net.encode(pixels), prompts, multimask=True) for net in (before, after))
+    torch.testing.assert_close(grown.logits, old.logits)
+    for block in map(after.get_submodule, new):
+        assert block.conv2.conv.weight.any()  # has something to learn with
+    state = before.state_dict()
+    del state["image_encoder.stages.1.4.conv2.norm.weight"]
+    with pytest.raises(ModelError, match=r"do not fit at image_encoder\.stages\.1\.4"):
+        load_grown(Nano(), state)
+    with pytest.raises(ModelError, match="do not fit at other"):
+        load_grown(Nano(), {**before.state_dict(), "other": torch.zeros(1)})
 
 
 def test_a_run_learns_saves_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ class NanoDecoder(nn.Module):
         self.transformer = TwoWayTransformer(depth=2, dim=EMBED_DIM, num_heads=4, mlp_dim=2 * EMBED_DIM)
         self.up4 = UpBlock(EMBED_DIM, SKIP_DIMS[1])
         self.up2 = UpBlock(SKIP_DIMS[1], SKIP_DIMS[0])
+        self.sharpen = ResidualBlock(SKIP_DIMS[0])
         self.hypernetworks = nn.ModuleList(
             MLP(EMBED_DIM, EMBED_DIM, SKIP_DIMS[0] + 1, depth=3) for _ in range(NUM_MASKS)
         )
@@ -71,7 +72,7 @@ class NanoDecoder(nn.Module):
             torch.cat([present.new_ones(len(present), outputs.shape[1]), present], dim=1),
         )
         image = image + flat.transpose(1, 2).unflatten(2, (height, width))
-        fine = self.up2(self.up4(image, skip4), skip2)
+        fine = self.sharpen(self.up2(self.up4(image, skip4), skip2))
         weights = torch.stack([net(tokens[:, 1 + i]) for i, net in enumerate(self.hypernetworks)], dim=1)
         logits = (weights[..., :-1] @ fine.flatten(2) + weights[..., -1:]).unflatten(2, fine.shape[-2:])
         return logits.float(), self.iou_head(tokens[:, 0]).float().sigmoid()

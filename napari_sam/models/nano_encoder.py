@@ -24,7 +24,7 @@ CENTRE_UNIT = 16.0
 """Pixels to which a length of 1 corresponds in the ways to object centres."""
 
 _WIDTHS = (48, 96, 160, 224)
-_DEPTHS = (1, 3, 3, 2)
+_DEPTHS = (2, 5, 4, 2)
 
 
 STRIDES = (STRIDE, 4, 2, 2)

@@ -45,7 +45,7 @@ class LabelledImage:
     labels : sequence of arrays, shape (H, W), int32
         Alternative readings of the same plane (an axon, or the axon with its myelin); one is drawn each time.
     group : str
-        What sampling is balanced over: the data set and the modality.
+        What sampling is balanced over: the data set, the modality, and the size of the image.
     partial : bool
         Whether objects may lack a label, so that background proves nothing.
     """
@@ -80,7 +80,8 @@ def load_index(folder: Path, split: str = "train") -> list[LabelledImage]:
     items: list[LabelledImage] = []
     for row in rows:
         image, labels = _read(folder / row["image"]), _read(folder / row["labels"]).astype(np.int32)
-        group = f"{row['dataset']}/{row['modality']}"
+        height, width = labels.shape[-2:]
+        group = f"{row['dataset']}/{row['modality']}/{height}x{width}"
         if int(row["n_frames"] or 1) > 1:
             volume = _to_uint8(image)
             for axis in range(3):

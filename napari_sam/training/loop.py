@@ -22,6 +22,7 @@ from napari_sam.models.nano import Nano, normalise
 from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.training.augment import turned, varied
 from napari_sam.training.data import LabelledImage, dense_target, pick_objects, random_crop
+from napari_sam.training.growing import load_grown
 from napari_sam.training.losses import dense_loss, iou, prompt_loss
 from napari_sam.training.muon import optimizers
 from napari_sam.training.precision import reduced_precision
@@ -93,9 +94,10 @@ class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         self, items: Sequence[LabelledImage], weights: Mapping[str, float], settings: Settings
     ) -> None:
         self.items = items
-        groups = sorted({item.group for item in items})
-        self.members = [[i for i, item in enumerate(items) if item.group == g] for g in groups]
-        share = np.array([weights.get(g, weights.get(g.split("/")[0], 1.0)) for g in groups])
+        names = [_weighed(item.group, weights) for item in items]
+        groups = sorted(set(names))
+        self.members = [[i for i, name in enumerate(names) if name == group] for group in groups]
+        share = np.array([weights.get(group, 1.0) for group in groups])
         self.share = share / share.sum()
         self.settings = settings
 
@@ -124,6 +126,13 @@ class Windows(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
             yield pixels, masks, torch.tensor(len(chosen)), dense_target(labels, group)
 
 
+def _weighed(group: str, weights: Mapping[str, float]) -> str:
+    """What of ``group`` has a weight, from all of it to its data set; all of it if nothing has."""
+    parts = group.split("/")
+    names = ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    return next((name for name in names if name in weights), group)
+
+
 def train(
     items: Sequence[LabelledImage],
     output: Path,
@@ -143,18 +152,18 @@ def train(
     items : sequence of LabelledImage
     output : path
     weights : mapping of str to float, optional
-        How often a group, or all of a data set, is drawn; 1 where not given.
+        How often a group, or what of a data set begins with these names, is drawn; 1 where not given.
     settings : Settings, optional
     device : str, default "cpu"
     initial : mapping of str to Tensor, optional
-        Weights to start from, instead of random ones.
+        Weights to start from, instead of random ones; see :func:`~napari_sam.training.growing.load_grown`.
     """
     settings = settings or Settings()
     torch.manual_seed(settings.seed)
     where = torch.device(device)
     model = Nano()
     if initial is not None:
-        model.load_state_dict(dict(initial))
+        load_grown(model, initial)
     model = model.to(where).to(memory_format=torch.channels_last)
     average = AveragedModel(model, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)
     steppers = optimizers(
