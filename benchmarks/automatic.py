@@ -82,7 +82,8 @@ def main(
                 print(f"  peak memory, {which}: {peak:.0f} MiB", flush=True)
     if nano:
         network, cells = load_model("nano", device=device), nuclei(1024, 300)
-        generators = {how: SamAutomaticMaskGenerator(network, prompts=how) for how in ("grid", "centres")}
+        hows = ("grid", "centres", "none")
+        generators = {how: SamAutomaticMaskGenerator(network, prompts=how) for how in hows}
         runs = {how: partial(one.masks, cells) for how, one in generators.items()}
         report(
             f"nano: 300 nuclei, 1024 x 1024 pixels, {device}",

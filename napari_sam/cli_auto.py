@@ -44,6 +44,7 @@ class PointsFrom(StrEnum):
     AUTO = "auto"
     GRID = "grid"
     CENTRES = "centres"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,18 @@ def auto(
     min_mask_region_area: Annotated[
         int | None, typer.Option(min=0, help="Smaller holes are filled, smaller islands dropped; in pixels.")
     ] = None,
+    min_mask_area: Annotated[
+        int | None, typer.Option(min=0, help="Smaller masks are left out; in pixels.")
+    ] = None,
     on_top: Annotated[
         OnTop, typer.Option(help="Whose label a pixel of several masks gets: best score, or smallest.")
     ] = OnTop.SCORE,
     points_from: Annotated[
         PointsFrom,
-        typer.Option(help="A grid, or the centres of objects that the model sees; auto: centres with nano."),
+        typer.Option(
+            help="A grid, or the centres of objects that the model sees; none: all objects that it sees, in "
+            "one pass; auto: centres with nano."
+        ),
     ] = PointsFrom.AUTO,
     semantic: Annotated[
         bool, typer.Option("--semantic", help="Label images are 1 where anything is.")
@@ -165,6 +172,7 @@ def auto(
             crop_n_points_downscale_factor,
             min_mask_region_area=min_mask_region_area,
             prompts=points_from.value,
+            min_mask_area=min_mask_area,
         )
         if not jobs[0].single:
             output.mkdir(parents=True, exist_ok=True)

@@ -159,8 +159,32 @@ def test_centres_in_crops_and_on_a_region(nano: PromptableModel) -> None:
     assert len(np.unique(found.crop_boxes, axis=0)) > 1
 
 
+def test_all_coins_in_one_pass(nano: PromptableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(nano), "decode", None)
+    generator = SamAutomaticMaskGenerator(nano, prompts="none", points_per_batch=8)
+    told: list[tuple[int, int]] = []
+    found = generator.candidates(coins(), progress=lambda *now: told.append(now))
+    masks = generator.filtered(found)
+    arrays = [masks.mask(index).to_array() for index in range(len(masks))]
+    assert len(arrays) == len(CLICKS) == 24
+    for x, y in CLICKS:
+        assert sum(mask[y, x] and 700 < mask.sum() < 3500 for mask in arrays) == 1
+    assert told[-1][0] == told[-1][1] == len(told) - 2 > 3
+
+
+def test_one_pass_on_a_region_and_in_crops(nano: PromptableModel) -> None:
+    region = Mask((0, 0), np.ones((70, 100), dtype=bool), PART.shape)
+    whole = SamAutomaticMaskGenerator(nano, prompts="none").candidates(PART)
+    some = SamAutomaticMaskGenerator(nano, prompts="none").candidates(PART, region=region)
+    inside = region.to_array()[tuple(np.rint(whole.points[:, ::-1]).astype(int).T)]
+    assert 0 < len(some) < len(whole)
+    assert some == whole.select(inside)
+    crops = SamAutomaticMaskGenerator(nano, prompts="none", crop_n_layers=1).candidates(PART)
+    assert len(np.unique(crops.crop_boxes, axis=0)) > 1
+
+
 def test_an_embedding_is_not_computed_twice(nano: PromptableModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    for prompts in ("grid", "centres"):
+    for prompts in ("grid", "centres", "none"):
         generator = SamAutomaticMaskGenerator(nano, 3, prompts=prompts)
         expected = generator.candidates(PART)
         embedding = encode(nano, as_rgb(PART))
@@ -172,11 +196,12 @@ def test_an_embedding_is_not_computed_twice(nano: PromptableModel, monkeypatch: 
 def test_only_models_that_find_centres_are_asked_for_them(nano: PromptableModel) -> None:
     assert SamAutomaticMaskGenerator(build_sam("vit_t"), prompts="auto").prompts == "grid"
     assert SamAutomaticMaskGenerator(nano, prompts="auto").prompts == "centres"
-    with pytest.raises(PromptError, match="finds no centres"):
-        SamAutomaticMaskGenerator(build_sam("vit_t"), prompts="centres")
+    for prompts in ("centres", "none"):
+        with pytest.raises(PromptError, match="finds no objects by itself: use a grid"):
+            SamAutomaticMaskGenerator(build_sam("vit_t"), prompts=prompts)
 
 
-@pytest.mark.parametrize("prompts", ["grid", "centres"])
+@pytest.mark.parametrize("prompts", ["grid", "centres", "none"])
 @pytest.mark.parametrize(
     "image",
     [np.zeros((40, 50), np.uint8), np.full((40, 50, 3), 255, np.uint8), np.ones((1, 1)), np.ones((1, 70))],

@@ -123,14 +123,22 @@ def test_linked_planes_of_a_stack_share_labels(tmp_path: Path) -> None:
     assert not set(np.unique(labels[0])) & set(np.unique(labels[1])) - {0}
 
 
-def test_semantic_labels_and_points_from_centres(tmp_path: Path) -> None:
-    whole = segmented(tmp_path, PART, "--semantic", "--points-from", "centres")
-    parts = segmented(tmp_path, PART, "--points-from", "centres")
+@pytest.mark.parametrize("points_from", ["centres", "none"])
+def test_semantic_labels_and_where_points_are_from(tmp_path: Path, points_from: str) -> None:
+    whole = segmented(tmp_path, PART, "--semantic", "--points-from", points_from)
+    parts = segmented(tmp_path, PART, "--points-from", points_from)
     assert set(np.unique(whole)) == {0, 1}
     assert whole.dtype == np.uint8
     assert whole[parts > 0].all()
     for x, y in ((46, 55), (114, 61)):
         assert whole[y, x]
+
+
+def test_small_masks_are_left_out(tmp_path: Path) -> None:
+    every = np.bincount(segmented(tmp_path, PART).ravel())[1:]
+    large = np.bincount(segmented(tmp_path, PART, "--min-mask-area", 1700).ravel())[1:]
+    assert sorted(large) == sorted(every[every >= 1700])
+    assert 0 < len(large) < len(every)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Masks of everything in an image, from a grid of points."""
+"""Masks of everything in an image, from a grid of points or from what a model sees by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.regions import without_small_regions
 from napari_sam.inference.rle import coco_rle, run_lengths
 from napari_sam.inference.suppression import best_of_overlapping
-from napari_sam.inference.thresholds import Thresholds, thresholds_of_family
+from napari_sam.inference.thresholds import STABILITY_UNPROMPTED, Thresholds, thresholds_of_family
 from napari_sam.models.base import Embedding, PromptableModel
 from napari_sam.models.nano import Nano
 from napari_sam.models.sam2 import Sam2
@@ -35,8 +35,8 @@ OUTPUT_MODES: dict[str, Callable[[Mask], Any]] = {
 """How `generate` returns masks."""
 
 
-PROMPTS = ("grid", "centres", "auto")
-"""Where points are prompted."""
+PROMPTS = ("grid", "centres", "none", "auto")
+"""Where points are prompted, if at all."""
 
 
 def thresholds_of(model: PromptableModel) -> Thresholds:
@@ -65,7 +65,8 @@ class SamAutomaticMaskGenerator:
         Masks with a predicted IoU above it are kept. By default 0.88 for SAM, 0.8 for SAM 2 and 0.6 for
         ``nano``.
     stability_score_thresh : float, optional
-        Masks of at least this stability are kept. By default 0.95, for ``nano`` 0.7.
+        Masks of at least this stability are kept. By default 0.95, for ``nano`` 0.7, and 0.02 if nothing is
+        prompted.
     stability_score_offset : float, optional
         By how much the threshold of the logits is moved up and down to measure stability. By default 1.
     box_nms_thresh : float, optional
@@ -91,12 +92,15 @@ class SamAutomaticMaskGenerator:
         Each mask is given to the model again, as a mask prompt.
     multimask_output : bool
         Three masks for each point, not one.
-    prompts : {"grid", "centres", "auto"}
+    prompts : {"grid", "centres", "none", "auto"}
         Where the points are: on the grid, or where the model itself sees the centres of objects, which takes
-        far fewer. Only ``nano`` does; the arguments of grids do not count then. ``"auto"`` is centres for
-        models that see them, else the grid.
+        far fewer. Only ``nano`` does; the arguments of grids do not count then. With ``"none"`` nothing is
+        prompted: ``nano`` segments all objects in the one pass in which it encodes the image. ``"auto"`` is
+        centres for models that see them, else the grid.
     mask_threshold : float
         Masks are where logits are above it.
+    min_mask_area : int, optional
+        Masks of at least so many pixels are kept. By default 1, for ``nano`` 25.
 
     Raises
     ------
@@ -134,13 +138,15 @@ class SamAutomaticMaskGenerator:
         multimask_output: bool = True,
         prompts: str = "grid",
         mask_threshold: float = 0.0,
+        min_mask_area: int | None = None,
     ) -> None:
         default = thresholds_of(model)
+        usual_stability = STABILITY_UNPROMPTED if prompts == "none" else default.stability
         self.model = model
         self.points_per_batch = _whole(points_per_batch, 1, "points_per_batch")
         self.pred_iou_thresh = default.predicted_iou if pred_iou_thresh is None else pred_iou_thresh
         self.stability_score_thresh = (
-            default.stability if stability_score_thresh is None else stability_score_thresh
+            usual_stability if stability_score_thresh is None else stability_score_thresh
         )
         self.stability_score_offset = _at_least(
             default.offset if stability_score_offset is None else stability_score_offset,
@@ -163,6 +169,9 @@ class SamAutomaticMaskGenerator:
             raise PromptError(
                 f"There is no output_mode {output_mode!r}: use one of {', '.join(OUTPUT_MODES)}."
             )
+        self.min_mask_area = (
+            default.area if min_mask_area is None else _whole(min_mask_area, 0, "min_mask_area")
+        )
         self.output_mode = output_mode
         self.use_m2m = use_m2m
         self.mask_threshold = mask_threshold
@@ -171,8 +180,8 @@ class SamAutomaticMaskGenerator:
             raise PromptError(f"There are no prompts {prompts!r}: use one of {', '.join(PROMPTS)}.")
         if prompts == "auto":
             prompts = "centres" if model.finds_centres else "grid"
-        if prompts == "centres" and not model.finds_centres:
-            raise PromptError(f"The model {model.name} finds no centres of objects: use a grid of points.")
+        if prompts != "grid" and not model.finds_centres:
+            raise PromptError(f"The model {model.name} finds no objects by itself: use a grid of points.")
         self.prompts = prompts
         self.point_grids = self._grids(points_per_side, point_grids)
 
@@ -310,7 +319,7 @@ class SamAutomaticMaskGenerator:
         found : MaskCandidates
             Of :meth:`candidates`.
         """
-        enough = found.stability >= self.stability_score_thresh
+        enough = (found.stability >= self.stability_score_thresh) & (found.areas >= self.min_mask_area)
         if self.pred_iou_thresh > 0:
             enough &= found.predicted_iou > self.pred_iou_thresh
         kept = found.select(enough)
@@ -380,6 +389,7 @@ class SamAutomaticMaskGenerator:
             self.mask_threshold,
             self.use_m2m,
             self.multimask_output,
+            one_pass=self.prompts == "none",
             **limits,
         )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from napari_sam.inference.prompts import Prompts, batch
 from napari_sam.inference.resample import BACKGROUND_LOGIT, read_map, read_mask
 from napari_sam.models.base import LOW_RES_SIZE, Embedding, MaskLogits, PromptableModel
 
-__all__ = ["Prediction", "Segment", "candidates", "decode", "encode", "segment", "segment_all"]
+__all__ = ["Prediction", "Seen", "Segment", "candidates", "decode", "encode", "see", "segment", "segment_all"]
 
 _CHUNK = 64
 """Objects decoded at once: enough to keep a GPU busy, few enough to bound memory."""
@@ -162,6 +162,21 @@ class Segment:
         return logits
 
 
+class Seen(NamedTuple):
+    """Objects that a model sees without any prompt.
+
+    Attributes
+    ----------
+    points : ndarray, shape (N, 2), float64
+        (x, y) in each of them, in pixels of the plane; an integer is the centre of that pixel.
+    predictions : callable
+        From the indices of some to a prediction of one mask for each.
+    """
+
+    points: NDArray[np.float64]
+    predictions: Callable[[NDArray[np.intp]], list[Prediction]]
+
+
 def encode(model: PromptableModel, plane: NDArray[Any]) -> Embedding:
     """Compute the image embedding of one plane.
 
@@ -255,6 +270,23 @@ def decode(
         for group in _alike(asked):
             predictions.update(zip(group, in_chunks(model, group, _CHUNK, attempt), strict=True))
     return [predictions[index] for index in range(len(prompts))]
+
+
+def see(model: PromptableModel, embedding: Embedding) -> Seen:
+    """All objects that a model sees in a plane without any prompt.
+
+    Parameters
+    ----------
+    model : PromptableModel
+        One that `finds_centres`.
+    embedding : Embedding
+        Of the plane, by this model.
+    """
+    found = model.instances(embedding)
+    size = embedding.original_size
+    return Seen(
+        found.points.double().numpy(), lambda chosen: _predictions(found.masks(chosen), embedding, size)
+    )
 
 
 def candidates(segment: Segment) -> tuple[tuple[Mask, float], ...]:

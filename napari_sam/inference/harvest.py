@@ -1,12 +1,12 @@
-"""Asking a model about a grid of points, and keeping what it says, packed."""
+"""Asking a model about many points, or what it sees by itself, and keeping what it says, packed."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_sam.errors import Cancelled
 from napari_sam.inference.abandon import Abandoned, abandonable
 from napari_sam.inference.candidates import MaskCandidates
-from napari_sam.inference.engine import Prediction, decode, encode
+from napari_sam.inference.engine import Prediction, decode, encode, see
 from napari_sam.inference.fallback import on_device_of
 from napari_sam.inference.grids import Crop, points_on
 from napari_sam.inference.mask import Mask
@@ -31,6 +31,13 @@ _EDGE = 20
 """Masks that come this near to the edge of a crop, in pixels, are taken to be cut off by it, as published."""
 
 Point = NDArray[np.float64]
+
+
+class _Batch(NamedTuple):
+    """Some of the points of a crop: which of all, shape (N,), and where, shape (N, 2)."""
+
+    indices: NDArray[np.intp]
+    points: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,9 @@ class Harvest:
         What has too low a predicted IoU never exists in full size.
     most_bytes : int
         That the packed bits may take. If all take more, those with the lowest predicted IoU go.
+    one_pass : bool
+        Nothing is prompted: what the model sees by itself is kept. `grids` and what is about prompts do not
+        count.
     """
 
     model: PromptableModel
@@ -72,6 +82,7 @@ class Harvest:
     predicted_iou: float = 0.0
     stability: float = 0.0
     most_bytes: int = MOST_BYTES
+    one_pass: bool = False
 
     def run(
         self,
@@ -130,7 +141,7 @@ class Harvest:
         cancelled: threading.Event,
     ) -> Iterator[tuple[int, int, MaskCandidates | None]]:
         """Batches done, batches of all as far as they are known, and what the last batch found."""
-        grids = self.grids
+        grids = None if self.one_pass else self.grids
         known = None if grids is None else [self._batches(points_on(c, grids), c, region) for c in self.crops]
         done, total = 0, len(self.crops) if known is None else sum(map(len, known))
         yield done, total, None
@@ -142,39 +153,43 @@ class Harvest:
             # The first crop is the whole plane.
             whole = given is not None and crop.size == plane.shape[:2]
             embedding = given if whole and given is not None else encode(self.model, plane[crop.slices])
+            seen = see(self.model, embedding) if self.one_pass else None
             if batches is None:
-                points = self.model.centres(embedding).double().numpy()
+                points = self.model.centres(embedding).double().numpy() if seen is None else seen.points
                 batches = self._batches(points, crop, region)
                 # One batch was assumed of this crop, as of those to come.
                 total += len(batches) - 1
                 yield done, total, None
             for batch in batches:
-                embedding = on_device_of(self.model, embedding)
-                part = self._packed(embedding, batch, crop, nothing, cancelled)
+                if seen is None:
+                    embedding = on_device_of(self.model, embedding)
+                    answers = self._asked(embedding, batch.points)
+                else:
+                    answers = zip(batch.points, seen.predictions(batch.indices), strict=True)
+                part = self._packed(answers, crop, nothing, cancelled)
                 done += 1
                 yield done, total, part
 
-    def _batches(
-        self, points: NDArray[np.float64], crop: Crop, region: Mask | None
-    ) -> list[NDArray[np.float64]]:
+    def _batches(self, points: NDArray[np.float64], crop: Crop, region: Mask | None) -> list[_Batch]:
         """Points in pixels of the crop, without those that are not on the region."""
+        indices = np.arange(len(points))
         if region is not None:
             inside = region.bits_in(*crop.slices)
             columns, rows = np.rint(points).astype(np.intp).T
-            points = points[inside[rows, columns]]
-        return [points[start : start + self.batch] for start in range(0, len(points), self.batch)]
+            indices = np.flatnonzero(inside[rows, columns])
+        groups = [indices[start : start + self.batch] for start in range(0, len(indices), self.batch)]
+        return [_Batch(group, points[group]) for group in groups]
 
     def _packed(
         self,
-        embedding: Embedding,
-        batch: NDArray[np.float64],
+        answers: Iterable[tuple[Point, Prediction]],
         crop: Crop,
         nothing: MaskCandidates,
         cancelled: threading.Event,
     ) -> MaskCandidates:
-        """The candidates of one batch of points."""
+        """The candidates of one batch: points, and what the model says of each."""
         masks, numbers, points = [], [], []
-        for point, prediction in self._asked(embedding, batch):
+        for point, prediction in answers:
             for index, score in enumerate(prediction.scores.tolist()):
                 if cancelled.is_set():
                     raise Abandoned

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_sam.models.digest import digest_of
 
-__all__ = ["LOW_RES_SIZE", "Embedding", "MaskLogits", "PromptBatch", "PromptableModel"]
+__all__ = ["LOW_RES_SIZE", "Embedding", "Instances", "MaskLogits", "PromptBatch", "PromptableModel"]
 
 LOW_RES_SIZE = 256
 """Side of the low-resolution logits that SAM returns and takes back as a mask prompt."""
@@ -74,6 +76,22 @@ class MaskLogits:
 
 
 @dataclass(frozen=True, slots=True)
+class Instances:
+    """All objects that a model sees in a plane without any prompt.
+
+    Attributes
+    ----------
+    points : Tensor, shape (N, 2), float32
+        (x, y) in each object, in pixels of the plane, an integer being a pixel's centre.
+    masks : callable
+        From the indices of B objects, int64, to their logits and scores, one mask each.
+    """
+
+    points: Tensor
+    masks: Callable[[NDArray[np.intp]], MaskLogits]
+
+
+@dataclass(frozen=True, slots=True)
 class Embedding(ABC):
     """The image embedding of one plane; each model family has its own subclass.
 
@@ -122,7 +140,7 @@ class PromptableModel(nn.Module, ABC):
     mask_cells : int
         Rows and columns of the mask prompts that are made of drawn masks.
     finds_centres : bool
-        The model can say where objects are; see :meth:`centres`.
+        The model can say where objects are; see :meth:`centres` and :meth:`instances`.
     lasso_box : bool
         A lasso is better given as a mask prompt and its box than as a mask prompt alone.
     keeps_embeddings : bool
@@ -191,6 +209,16 @@ class PromptableModel(nn.Module, ABC):
         -------
         Tensor, shape (N, 2), float32
             (x, y) in pixels of the plane, an integer being a pixel's centre.
+
+        Raises
+        ------
+        NotImplementedError
+            If not :attr:`finds_centres`.
+        """
+        raise NotImplementedError
+
+    def instances(self, embedding: Embedding) -> Instances:
+        """All objects, as far as the embedding says, segmented without any prompt.
 
         Raises
         ------

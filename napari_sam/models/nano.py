@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_sam.models.base import Embedding, MaskLogits, PromptableModel, PromptBatch
+from napari_sam.models.base import Embedding, Instances, MaskLogits, PromptableModel, PromptBatch
 from napari_sam.models.layers import fuse_norms
 from napari_sam.models.nano_centres import object_centres
 from napari_sam.models.nano_decoder import NanoDecoder
 from napari_sam.models.nano_encoder import STRIDES, NanoEncoder, NanoFeatures
+from napari_sam.models.nano_instances import object_instances
 from napari_sam.models.nano_prompts import WINDOW, NanoPromptEncoder
 from napari_sam.models.nano_windows import (
     crop,
@@ -183,6 +184,10 @@ class Nano(PromptableModel):
     def centres(self, embedding: Embedding) -> Tensor:
         """Where objects of any size are, by the dense head; see :meth:`PromptableModel.centres`."""
         return object_centres(_own(embedding))
+
+    def instances(self, embedding: Embedding) -> Instances:
+        """Objects of any size, by the dense head alone; see :meth:`PromptableModel.instances`."""
+        return object_instances(_own(embedding))
 
     def _decode_on(
         self,

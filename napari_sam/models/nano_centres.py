@@ -19,9 +19,9 @@ from napari_sam.models.nano_encoder import CENTRE_UNIT
 if TYPE_CHECKING:
     from napari_sam.models.nano import NanoEmbedding, NanoLevel
 
-__all__ = ["object_centres"]
+__all__ = ["STRIDE", "centres_on_level", "object_centres"]
 
-_STRIDE = 2
+STRIDE = 2
 """Pixels of a level from one cell of the dense head to the next."""
 _SPREAD = 1.5
 """Standard deviation with which a vote counts around its place, in cells."""
@@ -50,21 +50,21 @@ def object_centres(embedding: NanoEmbedding) -> Tensor:
     found = torch.zeros((0, 2))
     for number, level in enumerate(embedding.levels):
         # The centre of the first cell is between pixels 0 and 1 of the level.
-        cell = _STRIDE * 2.0**number / per_pixel
-        here = (_on_level(level).cpu().float() + 0.5) * cell - 0.5
+        cell = STRIDE * 2.0**number / per_pixel
+        here = (centres_on_level(level).cpu().float() + 0.5) * cell - 0.5
         if len(found) and len(here):
             nearest = torch.cdist(here * per_pixel, found * per_pixel).amin(1)
-            here = here[nearest >= _SAME * _STRIDE * 2.0**number]
+            here = here[nearest >= _SAME * STRIDE * 2.0**number]
         found = torch.cat([found, here])
     return torch.minimum(found.clamp(min=0), torch.tensor([width - 1.0, height - 1.0]))
 
 
-def _on_level(level: NanoLevel) -> Tensor:
+def centres_on_level(level: NanoLevel) -> Tensor:
     """Centres as column and row of cells, those with most votes first."""
-    rows, columns = (math.ceil(side / _STRIDE) for side in level.size)
+    rows, columns = (math.ceil(side / STRIDE) for side in level.size)
     dense = level.features.dense[:rows, :columns].float()
     y, x = torch.nonzero(dense[..., 0] > 0, as_tuple=True)
-    way = dense[y, x, 2:] * (CENTRE_UNIT / _STRIDE)
+    way = dense[y, x, 2:] * (CENTRE_UNIT / STRIDE)
     to_x = (x + way[:, 0]).round().long().clamp(0, columns - 1)
     to_y = (y + way[:, 1]).round().long().clamp(0, rows - 1)
     votes = torch.bincount(to_y * columns + to_x, minlength=rows * columns)

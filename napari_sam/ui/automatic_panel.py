@@ -59,7 +59,8 @@ class AutomaticPanel(Folding):
         self.region_combo.activated.connect(self._choose_region)
         self.asking_combo = combo(
             "What the model is asked about: the centres of objects that it sees by itself, or a grid of "
-            "points. A grid takes longer, and finds what does not look like an object to it."
+            "points. A grid takes longer, and finds what does not look like an object to it. To ask nothing "
+            "takes the least time: all that it sees at a glance, with rougher edges."
         )
         self.asking_combo.addItem("a grid of points", "grid")
         self.asking_combo.activated.connect(lambda _: self.refresh())
@@ -214,9 +215,11 @@ class AutomaticPanel(Folding):
         return self.scope_combo.count() > 1 and self.scope_combo.currentIndex() == 1
 
     def _run(self) -> None:
-        grid = self.asking_combo.currentData() == "grid"
+        asking = self.asking_combo.currentData()
         self._controller.find_everything(
-            self.points_box.value() if grid else None, all_planes=self.is_for_all_planes
+            self.points_box.value() if asking == "grid" else None,
+            one_pass=asking == "none",
+            all_planes=self.is_for_all_planes,
         )
 
     def _accept(self) -> None:
@@ -299,13 +302,15 @@ class AutomaticPanel(Folding):
                 self.scope_combo.setCurrentIndex(min(max(chosen, 0), len(texts) - 1))
 
     def _on_loaded(self, loaded: Loaded) -> None:
-        """Offer the centres that some models see; they are what such a model is best asked about."""
+        """Offer what some models see by themselves; its centres are what they are best asked about."""
         offered = self.asking_combo.findData("centres") >= 0
         if loaded.finds_centres and not offered:
             self.asking_combo.insertItem(0, "the centres it sees", "centres")
+            self.asking_combo.addItem("nothing: all at a glance", "none")
             self.asking_combo.setCurrentIndex(0)
         elif offered and not loaded.finds_centres:
-            self.asking_combo.removeItem(0)
+            for what in ("centres", "none"):
+                self.asking_combo.removeItem(self.asking_combo.findData(what))
         self.refresh()
 
     def _show_filter(self, wanted: Filter) -> None:

@@ -51,6 +51,7 @@ class _Run:
     result: Result
     views: list[View]
     points_per_side: int | None
+    one_pass: bool
     region: Region | None
     choice: Hashable
     size: tuple[int, int]
@@ -76,7 +77,7 @@ class _Run:
     def settings(self, view: View) -> Hashable:
         """Equal for runs that find the same on a plane."""
         region = None if self.region is None else self.region.mask(view.plane, self.size)
-        return view.key, self.points_per_side, region, self.choice
+        return view.key, self.points_per_side, self.one_pass, region, self.choice
 
 
 class Finding(Controlling):
@@ -109,7 +110,9 @@ class Finding(Controlling):
         height, width = session.plane.size_in(session.shape)
         return int(np.prod(session.shape, dtype=np.int64)) // max(1, height * width)
 
-    def find_everything(self, points_per_side: int | None = 32, *, all_planes: bool = False) -> None:
+    def find_everything(
+        self, points_per_side: int | None = 32, *, one_pass: bool = False, all_planes: bool = False
+    ) -> None:
         """Find all objects on the displayed plane, in the background.
 
         Clicks are answered first. With a region, only what is inside it is asked about.
@@ -119,6 +122,9 @@ class Finding(Controlling):
         points_per_side : int or None
             Of the grid of points that the model is asked about. None: it is asked about the centres of
             objects that it sees by itself, where it can, else about a grid of 32 points a side.
+        one_pass : bool, default False
+            The model is not asked about points, but taken at its word about all objects that it sees, where
+            it can see any by itself: that takes the least time.
         all_planes : bool, default False
             Go through all planes that lie as the displayed one, which comes first. If that is stopped, planes
             that are done keep what was found, and are left out next time.
@@ -139,7 +145,8 @@ class Finding(Controlling):
             planes += [one for one in planes_along(session.shape, plane) if one != plane]
         views = [session.view(one) for one in planes]
         size = plane.size_in(session.shape)
-        run = _Run(session.result, views, points_per_side, region, self._work.models.choice, size)
+        choice = self._work.models.choice
+        run = _Run(session.result, views, points_per_side, one_pass, region, choice, size)
         run.views = self._still_to_do(run) if all_planes else views
         again = {view.plane for view in run.views}
         run.nbytes = sum(one.nbytes for on, one in run.document.candidates.items() if on not in again)
@@ -199,6 +206,7 @@ class Finding(Controlling):
             f"Looking for everything{at}",
             {
                 "points_per_side": run.points_per_side,
+                "one_pass": run.one_pass,
                 "region": None if run.region is None else run.region.mask(view.plane, run.size),
                 "most_bytes": run.room,
                 # Clicks on the displayed plane have use for it; a whole stack would drive out all others.

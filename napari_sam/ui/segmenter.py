@@ -200,6 +200,7 @@ class Segmenter:
         stop: threading.Event,
         *,
         points_per_side: int | None,
+        one_pass: bool,
         region: Mask | None,
         most_bytes: int,
         keep_embedding: bool,
@@ -214,6 +215,8 @@ class Segmenter:
         stop : threading.Event
         points_per_side : int or None
             Of a grid; None for the centres that the model sees, where it does.
+        one_pass : bool
+            No points: all objects that the model sees, where it sees any by itself.
         region : Mask or None
             Only points on it are prompted.
         most_bytes : int
@@ -233,6 +236,8 @@ class Segmenter:
         def attempt() -> tuple[SamAutomaticMaskGenerator, MaskCandidates]:
             model = self._ready()
             prompts = "auto" if points_per_side is None else "grid"
+            if one_pass and model.finds_centres:
+                prompts = "none"
             generator = SamAutomaticMaskGenerator(model, points_per_side or 32, prompts=prompts)
             embedding = None
             if keep_embedding or view.key in self._embeddings:
@@ -255,7 +260,9 @@ class Segmenter:
 
         generator, found = self._computed(attempt)
         sieve = Sieve(found)
-        wanted = Filter(generator.pred_iou_thresh, generator.stability_score_thresh)
+        wanted = Filter(
+            generator.pred_iou_thresh, generator.stability_score_thresh, max(1, generator.min_mask_area)
+        )
         # The user may want them filled at once.
         sieve.find_holes(sieve.select(wanted))
         return Everything(sieve, wanted)

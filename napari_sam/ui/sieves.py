@@ -16,7 +16,7 @@ __all__ = ["Sieves", "usual_filter"]
 def usual_filter(model: str) -> Filter:
     """The thresholds of a model, for what was found before it is loaded; SAM's if it is not known."""
     usual = thresholds_of_family(ZOO[model].family if model in ZOO else "sam")
-    return Filter(usual.predicted_iou, usual.stability)
+    return Filter(usual.predicted_iou, usual.stability, usual.area)
 
 
 class Sieves:

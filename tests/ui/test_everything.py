@@ -15,7 +15,7 @@ from qtpy.QtCore import Qt
 from napari_sam.annotation import Source
 from napari_sam.ui.automatic_panel import AutomaticPanel
 from napari_sam.ui.controller import Controller
-from napari_sam.ui.segmenter import ModelChoice
+from napari_sam.ui.segmenter import Loaded, ModelChoice
 from napari_sam.ui.widget import SegmentWidget
 
 pytestmark = pytest.mark.gui
@@ -232,6 +232,25 @@ def test_another_model_stops_the_run_and_the_first_one_is_waited_for(
     assert controller.everything_progress[0] < 64
     assert controller.everything is None
     assert controller.device == "cpu"
+
+
+def test_everything_at_a_glance(widget: SegmentWidget, centres, true_coins) -> None:
+    controller, panel = widget.controller, widget.automatic
+    panel.button.click()
+    until(lambda: panel.asking_combo.findData("none") >= 0)
+    panel.asking_combo.setCurrentIndex(panel.asking_combo.findData("none"))
+    panel.asking_combo.activated.emit(panel.asking_combo.currentIndex())
+    assert not panel.points_box.isVisible()
+    panel.run_button.click()
+    settle(controller)
+    found = shown(controller)
+    there = [at for at in centres if found[round(at[0]), round(at[1])]]
+    good = [iou(found == found[round(y), round(x)], coin(true_coins, (y, x))) > 0.8 for y, x in there]
+    assert sum(good) == len(centres)
+    assert controller.number_found == len(centres)
+    panel._on_loaded(Loaded("cpu", ["cpu"], finds_centres=False))
+    assert [panel.asking_combo.itemData(i) for i in range(panel.asking_combo.count())] == ["grid"]
+    assert panel.points_box.isVisible()
 
 
 def test_objects_that_come_later_are_left_out_of_the_preview(
