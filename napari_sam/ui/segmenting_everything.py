@@ -38,7 +38,7 @@ class SegmentingEverything(Finding):
         """Set up, once."""
         self._begin_finding()
         self._wanted = Filter()
-        self._wanted_for = ""
+        self._wanted_for: tuple[str, Filter] = "", self._wanted
         self._as_one = False
         self._region: Shapes | None = None
         self._kept = 0
@@ -52,7 +52,9 @@ class SegmentingEverything(Finding):
         self._everything_soon.timeout.connect(self.show_everything)
 
     def _on_found(self, document: Document, plane: Plane, found: Everything) -> None:
-        self._suit(found.sieve.candidates.model, found.wanted)
+        # Scores of different models mean different things, and so do those of what was not prompted.
+        if (found.sieve.candidates.model, found.wanted) != self._wanted_for:
+            self._suit(found.sieve.candidates.model, found.wanted)
         session = self.session
         here = session is not None and session.document is document and session.plane == plane
         if here:
@@ -63,11 +65,14 @@ class SegmentingEverything(Finding):
         self.changed.emit()
 
     def _suit(self, model: str, usual: Filter) -> None:
-        """Scores of different models mean different things."""
-        if model != self._wanted_for:
-            self._wanted_for = model
-            iou, stability = usual.min_predicted_iou, usual.min_stability
-            self._wanted = replace(self._wanted, min_predicted_iou=iou, min_stability=stability)
+        """Move the sliders to where they usually are for what a model found."""
+        self._wanted_for = model, usual
+        self._wanted = replace(
+            self._wanted,
+            min_predicted_iou=usual.min_predicted_iou,
+            min_stability=usual.min_stability,
+            min_area=usual.min_area,
+        )
 
     def _summary(self) -> str:
         sieve = self.everything
@@ -182,7 +187,8 @@ class SegmentingEverything(Finding):
         def made(sieve: Sieve) -> None:
             if session.result.sieves.missing(plane) is found:
                 session.result.sieves.hold(plane, sieve)
-                self._suit(found.model, usual_filter(found.model))
+                if found.model != self._wanted_for[0]:
+                    self._suit(found.model, usual_filter(found.model))
                 self._everything_soon.start()
 
         self._work.keep(("sieve", plane), "Preparing automatic masks", lambda _: Sieve(found), made)

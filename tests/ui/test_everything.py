@@ -122,6 +122,7 @@ def test_sliders_change_the_preview_without_the_model(widget: SegmentWidget) -> 
     panel = run(widget)
     panel.iou_slider.setValue(0.0)
     panel.stability_slider.setValue(0.0)
+    panel.area_slider.setValue((0, panel.area_slider.maximum()))
     turn()
     asked = requests_of(controller)
     everything = shown(controller)
@@ -235,9 +236,9 @@ def test_another_model_stops_the_run_and_the_first_one_is_waited_for(
 
 
 def test_everything_at_a_glance(widget: SegmentWidget, centres, true_coins) -> None:
-    controller, panel = widget.controller, widget.automatic
-    panel.button.click()
-    until(lambda: panel.asking_combo.findData("none") >= 0)
+    controller, panel = widget.controller, run(widget)
+    assert controller.wanted.min_stability > 0.5
+    assert controller.wanted.min_area == 25
     panel.asking_combo.setCurrentIndex(panel.asking_combo.findData("none"))
     panel.asking_combo.activated.emit(panel.asking_combo.currentIndex())
     assert not panel.points_box.isVisible()
