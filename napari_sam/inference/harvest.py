@@ -67,8 +67,8 @@ class Harvest:
     most_bytes : int
         That the packed bits may take. If all take more, those with the lowest predicted IoU go.
     one_pass : bool
-        Nothing is prompted: what the model sees by itself is kept. `grids` and what is about prompts do not
-        count.
+        Nothing is prompted: what the model sees by itself is kept. For `grids` that are None; what is about
+        prompts does not count.
     """
 
     model: PromptableModel
@@ -141,7 +141,7 @@ class Harvest:
         cancelled: threading.Event,
     ) -> Iterator[tuple[int, int, MaskCandidates | None]]:
         """Batches done, batches of all as far as they are known, and what the last batch found."""
-        grids = None if self.one_pass else self.grids
+        grids = self.grids
         known = None if grids is None else [self._batches(points_on(c, grids), c, region) for c in self.crops]
         done, total = 0, len(self.crops) if known is None else sum(map(len, known))
         yield done, total, None

@@ -19,7 +19,7 @@ from napari_sam.models.nano_encoder import CENTRE_UNIT
 if TYPE_CHECKING:
     from napari_sam.models.nano import NanoEmbedding, NanoLevel
 
-__all__ = ["STRIDE", "centres_on_level", "object_centres"]
+__all__ = ["STRIDE", "centres_of", "in_cells", "object_centres", "to_pixels"]
 
 STRIDE = 2
 """Pixels of a level from one cell of the dense head to the next."""
@@ -49,9 +49,7 @@ def object_centres(embedding: NanoEmbedding) -> Tensor:
     per_pixel = torch.tensor(embedding.scale[::-1], dtype=torch.float32)
     found = torch.zeros((0, 2))
     for number, level in enumerate(embedding.levels):
-        # The centre of the first cell is between pixels 0 and 1 of the level.
-        cell = STRIDE * 2.0**number / per_pixel
-        here = (centres_on_level(level).cpu().float() + 0.5) * cell - 0.5
+        here = to_pixels(centres_of(in_cells(level)).cpu() + 0.5, embedding, number) - 0.5
         if len(found) and len(here):
             nearest = torch.cdist(here * per_pixel, found * per_pixel).amin(1)
             here = here[nearest >= _SAME * STRIDE * 2.0**number]
@@ -59,12 +57,23 @@ def object_centres(embedding: NanoEmbedding) -> Tensor:
     return torch.minimum(found.clamp(min=0), torch.tensor([width - 1.0, height - 1.0]))
 
 
-def centres_on_level(level: NanoLevel) -> Tensor:
-    """Centres as column and row of cells, those with most votes first."""
+def to_pixels(at: Tensor, embedding: NanoEmbedding, number: int) -> Tensor:
+    """Places (x, y) in cells of a level as pixels of the plane, both measured between edges, shape (N, 2)."""
+    return at * (STRIDE * 2.0**number / torch.tensor(embedding.scale[::-1], dtype=at.dtype))
+
+
+def in_cells(level: NanoLevel) -> Tensor:
+    """What the dense head says of a level, without padding, ways in cells: shape (h, w, 4), float32."""
     rows, columns = (math.ceil(side / STRIDE) for side in level.size)
     dense = level.features.dense[:rows, :columns].float()
+    return torch.cat([dense[..., :2], dense[..., 2:] * (CENTRE_UNIT / STRIDE)], dim=-1)
+
+
+def centres_of(dense: Tensor) -> Tensor:
+    """Centres as column and row of cells, those with most votes first; `dense` is as of `in_cells`."""
+    rows, columns = dense.shape[:2]
     y, x = torch.nonzero(dense[..., 0] > 0, as_tuple=True)
-    way = dense[y, x, 2:] * (CENTRE_UNIT / STRIDE)
+    way = dense[y, x, 2:]
     to_x = (x + way[:, 0]).round().long().clamp(0, columns - 1)
     to_y = (y + way[:, 1]).round().long().clamp(0, rows - 1)
     votes = torch.bincount(to_y * columns + to_x, minlength=rows * columns)

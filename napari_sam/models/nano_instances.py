@@ -7,18 +7,15 @@ lowest where the way to the centre is short, highest on boundaries.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from napari_sam.models.base import Instances, MaskLogits
-from napari_sam.models.nano_centres import STRIDE, centres_on_level
-from napari_sam.models.nano_encoder import CENTRE_UNIT
+from napari_sam.models.nano_centres import STRIDE, centres_of, in_cells, to_pixels
 from napari_sam.models.nano_prompts import WINDOW
 
 if TYPE_CHECKING:
@@ -68,11 +65,10 @@ def object_instances(embedding: NanoEmbedding) -> Instances:
     """
     last = len(embedding.levels) - 1
     levels = [_on_level(level, most=_CELLS if i < last else None) for i, level in enumerate(embedding.levels)]
-    per_pixel = np.array(embedding.scale[::-1])
-    cells = [STRIDE * 2.0**number / per_pixel for number in range(len(levels))]
     height, width = embedding.original_size
-    seeds = [(one.centres + 0.5) * cell - 0.5 for one, cell in zip(levels, cells, strict=True)]
-    points = np.concatenate(seeds).clip(0, [width - 1, height - 1])
+    seeds = [torch.from_numpy(one.centres).double() + 0.5 for one in levels]
+    points = torch.cat([to_pixels(at, embedding, number) for number, at in enumerate(seeds)]) - 0.5
+    points = torch.minimum(points.clamp(min=0), points.new_tensor([width - 1.0, height - 1.0]))
     which = np.repeat(np.arange(len(levels)), [len(one.ids) for one in levels])
     row = np.concatenate([np.arange(len(one.ids)) for one in levels])
 
@@ -80,38 +76,39 @@ def object_instances(embedding: NanoEmbedding) -> Instances:
         logits = np.empty((len(chosen), _CELLS, _CELLS), np.float32)
         frames = np.empty((len(chosen), 4), np.float32)
         scores = np.empty(len(chosen), np.float32)
-        for number, (level, cell) in enumerate(zip(levels, cells, strict=True)):
+        for number, level in enumerate(levels):
             here = which[chosen] == number
             rows = row[chosen[here]]
             logits[here] = _logits(level, rows)
-            corner = level.corners[rows, ::-1]
-            frames[here] = np.concatenate([corner * cell, (corner + _CELLS) * cell], axis=1)
+            corner = torch.from_numpy(level.corners[rows, ::-1].astype(np.float64))
+            ends = [to_pixels(end, embedding, number) for end in (corner, corner + _CELLS)]
+            frames[here] = torch.cat(ends, dim=1)
             scores[here] = level.scores[rows]
         return MaskLogits(
             torch.from_numpy(logits)[:, None], torch.from_numpy(frames), torch.from_numpy(scores)[:, None]
         )
 
-    return Instances(torch.from_numpy(points.astype(np.float32)), masks)
+    return Instances(points.float(), masks)
 
 
 def _on_level(level: NanoLevel, most: int | None) -> _Level:
     """The objects of a level that are at most so many cells high and wide."""
     from skimage.segmentation import watershed
 
-    rows, columns = (math.ceil(side / STRIDE) for side in level.size)
-    dense: Tensor = level.features.dense[:rows, :columns].float().cpu()
+    dense = in_cells(level).cpu()
     foreground, boundary = dense[..., 0].numpy(), dense[..., 1].sigmoid().numpy()
-    ways = (dense[..., 2:] * (CENTRE_UNIT / STRIDE)).numpy()
-    centres = centres_on_level(level).cpu().numpy()
-    seeds = np.zeros((rows, columns), np.int32)
+    ways = dense[..., 2:].numpy()
+    centres = centres_of(dense).numpy()
+    seeds = np.zeros(foreground.shape, np.int32)
     seeds[centres[:, 1], centres[:, 0]] = np.arange(1, len(centres) + 1)
     lengths = np.hypot(ways[..., 0], ways[..., 1])
     heights = lengths / max(float(lengths.max(initial=0)), 1e-6) + boundary
     labels = watershed(heights, seeds, mask=foreground > 0)
     low, high = _boxes(labels, len(centres))
-    scores = _scores(labels, centres, foreground, ways)
-    enough = np.bincount(labels.ravel(), minlength=len(centres) + 1)[1:] >= _LEAST_CELLS
-    kept = np.flatnonzero(enough & ((high - low).max(1, initial=0) <= (most or max(rows, columns))))
+    areas = np.bincount(labels.ravel(), minlength=len(centres) + 1)[1:]
+    scores = _scores(labels, areas, centres, foreground, ways)
+    fits = (high - low).max(1, initial=0) <= (most or max(labels.shape))
+    kept = np.flatnonzero((areas >= _LEAST_CELLS) & fits)
     corners = (low[kept] + high[kept] - _CELLS) // 2
     return _Level(labels, foreground, kept + 1, centres[kept], corners, scores[kept])
 
@@ -129,20 +126,20 @@ def _boxes(labels: NDArray[np.int32], count: int) -> tuple[NDArray[np.intp], NDA
 
 def _scores(
     labels: NDArray[np.int32],
+    areas: NDArray[np.intp],
     centres: NDArray[np.intp],
     foreground: NDArray[np.float32],
     ways: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """How sure each object is, shape (N,); see :func:`object_instances`."""
     y, x = np.nonzero(labels)
-    of = labels[y, x]
-    area = np.bincount(of, minlength=len(centres) + 1)
-    to = centres[of - 1]
+    of = labels[y, x] - 1
+    to = centres[of]
     missed = np.hypot(x + ways[y, x, 0] - to[:, 0], y + ways[y, x, 1] - to[:, 1])
-    agrees = missed < np.maximum(_NEAR, 0.5 * np.sqrt(area[of] / np.pi))
+    agrees = missed < np.maximum(_NEAR, 0.5 * np.sqrt(areas[of] / np.pi))
     sure = agrees / (1 + np.exp(-foreground[y, x]))
-    scores: NDArray[np.float64] = np.bincount(of, sure, minlength=len(area)) / np.maximum(area, 1)
-    return scores[1:].astype(np.float32)
+    scores: NDArray[np.float64] = np.bincount(of, sure, minlength=len(areas)) / np.maximum(areas, 1)
+    return scores.astype(np.float32)
 
 
 def _logits(level: _Level, rows: NDArray[np.intp]) -> NDArray[np.float32]:
