@@ -14,7 +14,7 @@ from skimage.io import imsave
 from napari_sam import load_model
 from napari_sam.errors import ModelError
 from napari_sam.models.base import PromptBatch
-from napari_sam.models.checkpoint import read_state
+from napari_sam.models.checkpoint import read_state, save_state
 from napari_sam.models.nano import Nano
 from napari_sam.models.nano_encoder import CENTRE_UNIT
 from napari_sam.training import loop
@@ -141,6 +141,11 @@ def test_first_prompts_and_corrections() -> None:
     assert (has_point | has_box).all()
     assert 0 < has_box.sum() < 64
     assert (prompts.boxes[has_box] - tight_boxes(masks)[has_box]).abs().max() <= 10
+    exact = first_prompts(masks, generator(), jitter=(0.0, 0.0))
+    assert torch.equal(exact.boxes[has_box], tight_boxes(masks)[has_box])
+    loose = first_prompts(masks, generator(), jitter=(0.1, 0.1))
+    moved, much = ((found.boxes - exact.boxes)[has_box].abs().mean() for found in (prompts, loose))
+    assert 0 < 2 * moved < much
     predicted = masks.clone()
     predicted[:32, 50:90, 60:100] = False  # too little
     predicted[32:, 200:240, 60:100] = True  # too much
@@ -214,12 +219,20 @@ def test_a_deeper_network_begins_as_the_one_before() -> None:
     for name in new:
         owner, _, last = name.rpartition(".")
         before.get_submodule(owner)._modules[last] = torch.nn.Identity()
-    load_grown(after, before.state_dict())
+    state = before.state_dict()
+    for key in [key for key in state if "mask_iou_head" in key]:
+        del state[key]
+    # In a network without it, it adds nothing to the predicted IoUs.
+    last = before.mask_decoder.mask_iou_head.mlp.layers[-1]
+    for parameter in last.parameters():
+        torch.nn.init.zeros_(parameter)
+    load_grown(after, state)
     prompts = PromptBatch(torch.tensor([[[40.0, 50.0]]]), torch.ones(1, 1, dtype=torch.long))
     pixels = torch.rand(3, 120, 90)
     with torch.no_grad():
         old, grown = (net.decode(net.encode(pixels), prompts, multimask=True) for net in (before, after))
     torch.testing.assert_close(grown.logits, old.logits)
+    torch.testing.assert_close(grown.scores, old.scores)
     for block in map(after.get_submodule, new):
         assert block.conv2.conv.weight.any()  # has something to learn with
     state = before.state_dict()
@@ -251,3 +264,19 @@ def test_a_run_learns_saves_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert any(name.startswith("mask_decoder.") and name.endswith("weight") for name in changed)
     assert load_model(output, device="cpu").name == str(output)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.run", "run.safetensors"]
+
+
+def test_a_part_learns_and_nothing_else_changes(tmp_path: Path) -> None:
+    image, labels = synthetic_sample(np.random.default_rng(0))
+    torch.manual_seed(0)
+    begun = Nano()
+    save_state(begun, tmp_path / "begun.safetensors")
+    initial = read_state(tmp_path / "begun.safetensors")
+    part = "mask_decoder.mask_iou_head."
+    settings = Settings(minutes=1e-6, encoder_minutes=0, windows=1, objects=2, only=part)
+    output = tmp_path / "run.safetensors"
+    train([LabelledImage(image, [labels], "s/s")], output, settings=settings, initial=initial)
+    learnt = read_state(output)
+    changed = {name for name in initial if not torch.equal(initial[name], learnt[name])}
+    assert f"{part}mlp.layers.0.weight" in changed
+    assert all(name.startswith(part) for name in changed)

@@ -228,10 +228,10 @@ class Nano(PromptableModel):
         scores : Tensor, shape (B, 4), float32
         """
         embedding, skip4, skip2, per_pixel = features
-        tokens, present, dense, dense4 = self.prompt_encoder(points, labels, boxes, logits, per_pixel)
+        tokens, present, dense, dense4, maps = self.prompt_encoder(points, labels, boxes, logits, per_pixel)
         positions = self.prompt_encoder.grid_positions()
         masks, scores = self.mask_decoder(
-            embedding + dense, skip4 + dense4, skip2, tokens, present, positions
+            embedding + dense, skip4 + dense4, skip2, tokens, present, positions, maps, per_pixel
         )
         return masks, scores
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from napari_sam.models.layers import MLP, ResidualBlock, UpBlock
 from napari_sam.models.nano_encoder import EMBED_DIM, SKIP_DIMS
+from napari_sam.models.nano_mask_iou import MaskIoUHead
+from napari_sam.models.nano_prompts import MAP_CHANNELS
 from napari_sam.models.two_way import TwoWayTransformer
 
 __all__ = ["NUM_MASKS", "NanoDecoder"]
@@ -35,6 +37,7 @@ class NanoDecoder(nn.Module):
             MLP(EMBED_DIM, EMBED_DIM, SKIP_DIMS[0] + 1, depth=3) for _ in range(NUM_MASKS)
         )
         self.iou_head = MLP(EMBED_DIM, EMBED_DIM, NUM_MASKS, depth=3)
+        self.mask_iou_head = MaskIoUHead(SKIP_DIMS[0] + MAP_CHANNELS, EMBED_DIM, NUM_MASKS)
 
     def forward(
         self,
@@ -44,6 +47,8 @@ class NanoDecoder(nn.Module):
         tokens: Tensor,
         present: Tensor,
         positions: Tensor,
+        maps: Tensor,
+        dense: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Decode.
 
@@ -56,6 +61,10 @@ class NanoDecoder(nn.Module):
         tokens : Tensor, shape (B, T, 96)
         present : Tensor, shape (B, T), bool
         positions : Tensor, shape (1, 32 * 32, 96)
+        maps : Tensor, shape (B, 13, 128, 128)
+            Prompts as they are drawn.
+        dense : Tensor, shape (B, 4, 128, 128)
+            As the image encoder returns it.
 
         Returns
         -------
@@ -75,4 +84,13 @@ class NanoDecoder(nn.Module):
         fine = self.sharpen(self.up2(self.up4(image, skip4), skip2))
         weights = torch.stack([net(tokens[:, 1 + i]) for i, net in enumerate(self.hypernetworks)], dim=1)
         logits = (weights[..., :-1] @ fine.flatten(2) + weights[..., -1:]).unflatten(2, fine.shape[-2:])
-        return logits.float(), self.iou_head(tokens[:, 0]).float().sigmoid()
+        scores = self.iou_head(tokens[:, 0])
+        # Judging masks is not to change them.
+        judged = self.mask_iou_head(
+            logits.detach(),
+            [fine.detach(), maps],
+            dense.detach(),
+            tokens[:, : 1 + NUM_MASKS].detach(),
+            scores.detach(),
+        )
+        return logits.float(), (scores + judged).float().sigmoid()

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from napari_sam.models.layers import ConvNorm
 from napari_sam.models.nano_encoder import CENTRE_UNIT, EMBED_DIM, SKIP_DIMS, STRIDE
 
-__all__ = ["WINDOW", "NanoPromptEncoder"]
+__all__ = ["MAP_CHANNELS", "WINDOW", "NanoPromptEncoder"]
 
 WINDOW = 256
 """Side of the square of pixels in which one object is decoded."""
 
 _MAP_STRIDE = 2
-_MAP_CHANNELS = 13
+MAP_CHANNELS = 13
+"""Of prompts as they are drawn."""
 _SPREADS = (3.0, 9.0, 27.0)
 _NEAR, _FAR = 3.0, 24.0
 _LOGIT_RANGE = 8.0
@@ -40,7 +41,7 @@ class NanoPromptEncoder(nn.Module):
         self.register_buffer("frequencies", torch.randn(2, EMBED_DIM // 2))
         self.frequencies: Tensor
         self.kinds = nn.Embedding(4, EMBED_DIM)  # negative point, positive point, two corners of a box
-        self.reduce4 = ConvNorm(_MAP_CHANNELS, SKIP_DIMS[1], stride=2)
+        self.reduce4 = ConvNorm(MAP_CHANNELS, SKIP_DIMS[1], stride=2)
         self.reduce8 = ConvNorm(SKIP_DIMS[1], EMBED_DIM, stride=2)
         self.skip4 = nn.Conv2d(SKIP_DIMS[1], SKIP_DIMS[1], 1)
 
@@ -113,7 +114,7 @@ class NanoPromptEncoder(nn.Module):
 
     def forward(
         self, points: Tensor, labels: Tensor, boxes: Tensor, logits: Tensor | None, dense: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Encode prompts.
 
         Parameters
@@ -134,10 +135,11 @@ class NanoPromptEncoder(nn.Module):
             False for padding.
         dense : Tensor, shape (B, 96, 32, 32)
         dense4 : Tensor, shape (B, 48, 64, 64)
+        maps : Tensor, shape (B, 13, 128, 128)
         """
         maps = self.maps(points, labels, boxes, logits, dense)
         fine = self.reduce4(maps.to(self.kinds.weight.dtype).contiguous(memory_format=torch.channels_last))
-        return *self.tokens(points, labels, boxes), self.reduce8(fine), self.skip4(fine)
+        return *self.tokens(points, labels, boxes), self.reduce8(fine), self.skip4(fine), maps
 
 
 def _least(values: Tensor, wanted: Tensor) -> Tensor:

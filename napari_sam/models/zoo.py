@@ -18,7 +18,7 @@ __all__ = ["ALIASES", "PARAMETERS", "WORKING_NBYTES", "ZOO", "Family", "ModelInf
 Family = Literal["nano", "sam", "sam2"]
 
 PARAMETERS = {
-    "nano": 5_890_868,
+    "nano": 5_930_901,
     "vit_t": 10_130_092,
     "vit_b": 93_735_472,
     "vit_l": 312_342_832,

@@ -15,12 +15,12 @@ from napari_sam.training.data import load_index
 from napari_sam.training.loop import Settings, train
 
 WEIGHTS = {
-    "dsb2018/fluo_small": 17.0,
+    "dsb2018/fluo_small": 19.0,
     "dsb2018/fluo_large": 9.0,
     # Few, and unlike the others: blurred, and with labels that reach beyond what is seen.
     "dsb2018/fluo_large/256x256": 10.0,
-    "dsb2018/fluo_large/512x640": 2.0,
-    "dsb2018/purple_he": 8.0,
+    "dsb2018/fluo_large/512x640": 3.0,
+    "dsb2018/purple_he": 10.0,
     "dsb2018/purple_on_white": 6.0,
     "dsb2018/brightfield_gray": 5.0,
     "bbbc039": 6.0,
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=defaults.windows)
     parser.add_argument("--objects", type=int, default=defaults.objects)
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    parser.add_argument("--only", default=defaults.only, help="how the names of what learns begin")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--threads", type=int, help="CPU threads; all if not given")
     parser.add_argument("--device", default="cpu")
@@ -65,6 +66,7 @@ def main() -> None:
         windows=args.windows,
         objects=args.objects,
         learning_rate=args.learning_rate,
+        only=args.only,
         seed=args.seed,
     )
     initial = read_state(args.init) if args.init else None

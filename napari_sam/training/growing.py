@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from napari_sam.errors import ModelError
 from napari_sam.models.layers import ResidualBlock
+from napari_sam.models.nano_mask_iou import MaskIoUHead
 
 __all__ = ["load_grown"]
 
@@ -30,7 +31,8 @@ def load_grown(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         If anything else is missing, or too much.
     """
     missing, unexpected = model.load_state_dict(dict(state), strict=False)
-    blocks = {name: block for name, block in model.named_modules() if isinstance(block, ResidualBlock)}
+    parts = (ResidualBlock, MaskIoUHead)
+    blocks = {name: block for name, block in model.named_modules() if isinstance(block, parts)}
     new = [name for name in blocks if not any(key.startswith(f"{name}.") for key in state)]
     strange = [*unexpected, *(key for key in missing if not key.startswith(tuple(f"{n}." for n in new)))]
     if strange:
@@ -39,4 +41,7 @@ def load_grown(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             "with fewer residual blocks."
         )
     for name in new:
-        nn.init.zeros_(blocks[name].conv2.norm.get_parameter("weight"))
+        block = blocks[name]
+        last = block.conv2.norm if isinstance(block, ResidualBlock) else block.mlp.layers[-1]
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)

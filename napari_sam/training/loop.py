@@ -71,6 +71,8 @@ class Settings:
         blurred objects is learned from these.
     save_minutes : float
         How often to save.
+    only : str
+        What the names of the parameters that learn begin with; nothing else changes.
     seed : int
     """
 
@@ -84,6 +86,7 @@ class Settings:
     synthetic: float = 0.1
     plain: float = 0.5
     save_minutes: float = 5.0
+    only: str = ""
     seed: int = 0
 
 
@@ -165,6 +168,8 @@ def train(
     if initial is not None:
         load_grown(model, initial)
     model = model.to(where).to(memory_format=torch.channels_last)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(settings.only))
     average = AveragedModel(model, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)
     steppers = optimizers(
         model,
@@ -186,7 +191,8 @@ def train(
 
     def save() -> None:
         averaged = cast("Nano", average.module)
-        _recompute_norms(averaged, batches, _NORM_BATCHES)
+        if not settings.only:
+            _recompute_norms(averaged, batches, _NORM_BATCHES)
         save_state(averaged, output)
         state = {
             "model": model.state_dict(),
@@ -219,6 +225,7 @@ def train(
         for optimizer in steppers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
+        model.train(not settings.only)  # normalises as it did where only a part learns
         loss, first, last = _step(model, steppers, batch, alone)
         average.update_parameters(model)
         step += 1
@@ -271,7 +278,6 @@ def _step(
 
     With ``alone``, of the encoder only; the IoU is then that of the foreground.
     """
-    model.train()
     if alone:
         loss, quality = _encoder_alone(model, batch)
     else:

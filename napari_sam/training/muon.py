@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from napari_sam.training.precision import fast_dtype
+
 __all__ = ["Muon", "optimizers"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -72,10 +74,12 @@ def _orthogonal(matrix: Tensor) -> Tensor:
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    # Approximate anyway, and a sixth of a step's time in float32.
+    x = (x / (x.norm() + 1e-7)).to(fast_dtype(x.device))
     for _ in range(_ITERATIONS):
         square = x @ x.T
         x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    x = x.to(matrix.dtype)
     return x.T if tall else x
 
 

@@ -8,15 +8,11 @@ import torch
 
 from napari_sam.models.device import pick_dtype
 
-__all__ = ["reduced_precision"]
+__all__ = ["fast_dtype", "reduced_precision"]
 
 
-def reduced_precision(
-    device: torch.device, *, prefers_float32_on_cpu: bool = False
-) -> AbstractContextManager[object]:
-    """Inside, bfloat16 for what can bear it, where the device multiplies in it; elsewhere nothing changes.
-
-    Weights and their gradients stay in float32. float16 is not used: gradients underflow in it.
+def fast_dtype(device: torch.device, *, prefers_float32_on_cpu: bool = False) -> torch.dtype:
+    """bfloat16 where the device multiplies in it, else float32; never float16: gradients underflow in it.
 
     Parameters
     ----------
@@ -25,4 +21,21 @@ def reduced_precision(
         As for :func:`~napari_sam.models.device.pick_dtype`.
     """
     dtype = pick_dtype("auto", device, prefers_float32_on_cpu=prefers_float32_on_cpu)
-    return torch.autocast(device.type, torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
+    return dtype if dtype == torch.bfloat16 else torch.float32
+
+
+def reduced_precision(
+    device: torch.device, *, prefers_float32_on_cpu: bool = False
+) -> AbstractContextManager[object]:
+    """Inside, bfloat16 for what can bear it, where the device multiplies in it; elsewhere nothing changes.
+
+    Weights and their gradients stay in float32.
+
+    Parameters
+    ----------
+    device : torch.device
+    prefers_float32_on_cpu : bool, default False
+        As for :func:`fast_dtype`.
+    """
+    dtype = fast_dtype(device, prefers_float32_on_cpu=prefers_float32_on_cpu)
+    return torch.autocast(device.type, dtype) if dtype == torch.bfloat16 else nullcontext()

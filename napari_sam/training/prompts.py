@@ -84,7 +84,11 @@ def tight_boxes(masks: Tensor) -> Tensor:
 
 
 def first_prompts(
-    masks: Tensor, generator: torch.Generator | None = None, *, jitter: float = 0.05, most: float = 10.0
+    masks: Tensor,
+    generator: torch.Generator | None = None,
+    *,
+    jitter: tuple[float, float] = (0.0, 0.05),
+    most: float = 10.0,
 ) -> SimulatedPrompts:
     """A point, a jittered box, or both, for each of the masks.
 
@@ -93,8 +97,9 @@ def first_prompts(
     masks : Tensor, shape (B, H, W), bool
     generator : torch.Generator, optional
         On the device of the masks.
-    jitter : float
-        Standard deviation of a box's edges as a share of its sides; 0.1 in the SAM paper.
+    jitter : tuple of float
+        Least and largest standard deviation of a box's edges as a share of its sides, drawn for each box;
+        always 0.1 in the SAM paper.
     most : float
         Farthest that an edge is moved, in pixels; 20 of 1024 in the SAM paper.
     """
@@ -106,7 +111,9 @@ def first_prompts(
     boxes = tight_boxes(masks)
     side = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     noise = torch.randn(count, 4, generator=generator, device=device).clamp(-2, 2)
-    boxes = boxes + (noise * side * jitter).clamp(-most, most)
+    least, largest = jitter
+    spread = least + (largest - least) * torch.rand(count, 1, generator=generator, device=device)
+    boxes = boxes + (noise * side * spread).clamp(-most, most)
     boxes[~has_box] = torch.nan
     labels = torch.where(has_point, 1, -1)[:, None]
     return SimulatedPrompts(points[:, None], labels, boxes)

@@ -36,7 +36,7 @@ def follow_prompts(
     stride: int,
     *,
     generator: torch.Generator | None = None,
-    jitter: float = 0.05,
+    jitter: tuple[float, float] = (0.0, 0.05),
     most: float = 10.0,
 ) -> tuple[Tensor, list[float]]:
     """Prompt objects, and correct some times (Kirillov et al. 2023, appendix A, "Training algorithm").
@@ -52,7 +52,8 @@ def follow_prompts(
         Pixels per cell of the logits, along each side.
     generator : torch.Generator, optional
         On the device of ``truth``.
-    jitter, most : float
+    jitter : tuple of float
+    most : float
         Of boxes; see :func:`~napari_sam.training.prompts.first_prompts`.
 
     Returns

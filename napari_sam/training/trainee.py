@@ -55,7 +55,8 @@ class Trainee(ABC, Generic[Model]):
         Pixels of a window per cell of the logits, along each side.
     least_area : int
         Smallest object that is learnt from, in pixels of a window.
-    jitter, most_jitter : float
+    jitter : tuple of float
+    most_jitter : float
         Of simulated boxes; see :func:`~napari_sam.training.prompts.first_prompts`.
     windows, objects : int
         How many windows make a step, and how many objects of each, unless the user says.
@@ -77,7 +78,7 @@ class Trainee(ABC, Generic[Model]):
     side: int
     stride: ClassVar[int]
     least_area: ClassVar[int]
-    jitter: ClassVar[float] = 0.1
+    jitter: ClassVar[tuple[float, float]] = (0.1, 0.1)
     most_jitter: ClassVar[float] = 20.0
     windows: ClassVar[int] = 1
     objects: ClassVar[int] = 6

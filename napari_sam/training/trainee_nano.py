@@ -30,7 +30,7 @@ class NanoTrainee(Trainee[Nano]):
     side = WINDOW
     stride = 2
     least_area = 12
-    jitter, most_jitter = 0.05, 10.0
+    jitter, most_jitter = (0.0, 0.05), 10.0
     windows, objects = 4, 4
     rates: ClassVar[dict[Part, float]] = {"all": 3e-4, "decoder": 6e-4}
     caches = False

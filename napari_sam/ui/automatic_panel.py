@@ -215,10 +215,9 @@ class AutomaticPanel(Folding):
         return self.scope_combo.count() > 1 and self.scope_combo.currentIndex() == 1
 
     def _run(self) -> None:
-        asking = self.asking_combo.currentData()
         self._controller.find_everything(
-            self.points_box.value() if asking == "grid" else None,
-            one_pass=asking == "none",
+            self.asking_combo.currentData(),
+            points_per_side=self.points_box.value(),
             all_planes=self.is_for_all_planes,
         )
 

@@ -50,8 +50,8 @@ class _Run:
 
     result: Result
     views: list[View]
-    points_per_side: int | None
-    one_pass: bool
+    prompts: str
+    points_per_side: int
     region: Region | None
     choice: Hashable
     size: tuple[int, int]
@@ -77,7 +77,8 @@ class _Run:
     def settings(self, view: View) -> Hashable:
         """Equal for runs that find the same on a plane."""
         region = None if self.region is None else self.region.mask(view.plane, self.size)
-        return view.key, self.points_per_side, self.one_pass, region, self.choice
+        points = self.points_per_side if self.prompts == "grid" else None
+        return view.key, self.prompts, points, region, self.choice
 
 
 class Finding(Controlling):
@@ -111,7 +112,7 @@ class Finding(Controlling):
         return int(np.prod(session.shape, dtype=np.int64)) // max(1, height * width)
 
     def find_everything(
-        self, points_per_side: int | None = 32, *, one_pass: bool = False, all_planes: bool = False
+        self, prompts: str = "grid", *, points_per_side: int = 32, all_planes: bool = False
     ) -> None:
         """Find all objects on the displayed plane, in the background.
 
@@ -119,12 +120,12 @@ class Finding(Controlling):
 
         Parameters
         ----------
-        points_per_side : int or None
-            Of the grid of points that the model is asked about. None: it is asked about the centres of
-            objects that it sees by itself, where it can, else about a grid of 32 points a side.
-        one_pass : bool, default False
-            The model is not asked about points, but taken at its word about all objects that it sees, where
-            it can see any by itself: that takes the least time.
+        prompts : {"grid", "centres", "none"}
+            What the model is asked about; see
+            :class:`~napari_sam.inference.automatic.SamAutomaticMaskGenerator`. A grid for models that do not
+            see objects by themselves.
+        points_per_side : int, default 32
+            Of the grid.
         all_planes : bool, default False
             Go through all planes that lie as the displayed one, which comes first. If that is stopped, planes
             that are done keep what was found, and are left out next time.
@@ -146,7 +147,7 @@ class Finding(Controlling):
         views = [session.view(one) for one in planes]
         size = plane.size_in(session.shape)
         choice = self._work.models.choice
-        run = _Run(session.result, views, points_per_side, one_pass, region, choice, size)
+        run = _Run(session.result, views, prompts, points_per_side, region, choice, size)
         run.views = self._still_to_do(run) if all_planes else views
         again = {view.plane for view in run.views}
         run.nbytes = sum(one.nbytes for on, one in run.document.candidates.items() if on not in again)
@@ -205,8 +206,8 @@ class Finding(Controlling):
             view,
             f"Looking for everything{at}",
             {
+                "prompts": run.prompts,
                 "points_per_side": run.points_per_side,
-                "one_pass": run.one_pass,
                 "region": None if run.region is None else run.region.mask(view.plane, run.size),
                 "most_bytes": run.room,
                 # Clicks on the displayed plane have use for it; a whole stack would drive out all others.

@@ -199,8 +199,8 @@ class Segmenter:
         progress: Callable[[int, int], Any],
         stop: threading.Event,
         *,
-        points_per_side: int | None,
-        one_pass: bool,
+        prompts: str,
+        points_per_side: int,
         region: Mask | None,
         most_bytes: int,
         keep_embedding: bool,
@@ -213,10 +213,10 @@ class Segmenter:
         progress : callable
             Called with the number of batches that are done, and of all.
         stop : threading.Event
-        points_per_side : int or None
-            Of a grid; None for the centres that the model sees, where it does.
-        one_pass : bool
-            No points: all objects that the model sees, where it sees any by itself.
+        prompts : {"grid", "centres", "none"}
+            What is asked about; a grid if the model does not see objects by itself.
+        points_per_side : int
+            Of the grid.
         region : Mask or None
             Only points on it are prompted.
         most_bytes : int
@@ -235,10 +235,8 @@ class Segmenter:
 
         def attempt() -> tuple[SamAutomaticMaskGenerator, MaskCandidates]:
             model = self._ready()
-            prompts = "auto" if points_per_side is None else "grid"
-            if one_pass and model.finds_centres:
-                prompts = "none"
-            generator = SamAutomaticMaskGenerator(model, points_per_side or 32, prompts=prompts)
+            possible = prompts if model.finds_centres else "grid"
+            generator = SamAutomaticMaskGenerator(model, points_per_side, prompts=possible)
             embedding = None
             if keep_embedding or view.key in self._embeddings:
                 try:

@@ -222,11 +222,11 @@ def test_another_model_stops_the_run_and_the_first_one_is_waited_for(
     viewer.add_image(coins[:150, :150], name="coins")
     controller = open_widget().controller
     assert not controller.models.ready
-    controller.find_everything(8)
+    controller.find_everything(points_per_side=8)
     settle(controller)
     assert controller.everything is not None
     controller.discard_everything()
-    controller.find_everything(64)
+    controller.find_everything(points_per_side=64)
     until(lambda: controller.everything_progress[0] >= 1)
     controller.set_model(ModelChoice("nano", "cpu"))
     settle(controller)
