@@ -53,7 +53,7 @@ def test_each_coin_is_found(nano: PromptableModel, found: MaskCandidates) -> Non
     assert len(clicks) == 6
     for x, y in clicks:
         assert any(mask[y, x] and 700 < mask.sum() < 3000 for mask in masks)
-    assert len(masks) <= len(clicks) + 1  # of a grid's masks, one may hold a coin and something else
+    assert len(masks) <= len(clicks) + 2  # of a grid's masks, some hold a coin and something else
 
 
 # pycocotools decodes through an array that numpy 2 finds old-fashioned

@@ -65,7 +65,7 @@ class SamAutomaticMaskGenerator:
         Masks with a predicted IoU above it are kept. By default 0.88 for SAM, 0.8 for SAM 2 and 0.6 for
         ``nano``.
     stability_score_thresh : float, optional
-        Masks of at least this stability are kept. By default 0.95, for ``nano`` 0.69, and 0.02 if nothing is
+        Masks of at least this stability are kept. By default 0.95, for ``nano`` 0.69, and 0.05 if nothing is
         prompted.
     stability_score_offset : float, optional
         By how much the threshold of the logits is moved up and down to measure stability. By default 1.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["STABILITY_UNPROMPTED", "Thresholds", "thresholds_of_family"]
 
-STABILITY_UNPROMPTED = 0.02
+STABILITY_UNPROMPTED = 0.05
 """What every pixel says by itself has soft edges, so that stability says little of masks that were not
 prompted; but those of which no pixel is sure are nothing."""
 
