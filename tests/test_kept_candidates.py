@@ -50,6 +50,7 @@ def found_on(plane: Plane, seed: int, count: int | None = None) -> MaskCandidate
         digest="xxh3_128:12ab",
         contrast_limits=None if chance.random() < 0.5 else (float(chance.random()), float("inf")),
         gamma=float(chance.random()),
+        prompted=bool(chance.random() < 0.5),
     )
 
 

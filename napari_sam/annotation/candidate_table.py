@@ -51,6 +51,7 @@ def entry_of(plane: Plane, found: MaskCandidates, number: int) -> dict[str, Any]
         "digest": found.digest,
         "contrast_limits": None if limits is None else [Field.written(limit) for limit in limits],
         "gamma": Field.written(found.gamma),
+        **({} if found.prompted else {"prompted": False}),
     }
 
 
@@ -95,7 +96,7 @@ def _read(item: Field, size: tuple[int, int], read: Callable[[str], bytes]) -> M
     # Whole numbers that are too large go round.
     if np.abs(sides.prod(axis=-1)).sum() > 8.0 * len(bits):
         item["bits"].fail("fewer bits than the boxes have")
-    limits = item.get("contrast_limits")
+    limits, prompted = item.get("contrast_limits"), item.get("prompted")
     try:
         found = MaskCandidates(
             size,
@@ -105,6 +106,7 @@ def _read(item: Field, size: tuple[int, int], read: Callable[[str], bytes]) -> M
             digest=item["digest"].text(),
             contrast_limits=None if limits is None else read_limits(limits),
             gamma=item["gamma"].number(finite=False),
+            prompted=prompted is None or prompted.flag(),
         )
     except ValueError as error:
         item["table"].fail(str(error).rstrip("."))

@@ -20,7 +20,7 @@ from napari_sam.inference.mask import Mask
 from napari_sam.inference.regions import without_small_regions
 from napari_sam.inference.rle import coco_rle, run_lengths
 from napari_sam.inference.suppression import best_of_overlapping
-from napari_sam.inference.thresholds import STABILITY_UNPROMPTED, Thresholds, thresholds_of_family
+from napari_sam.inference.thresholds import Thresholds, thresholds_of_family
 from napari_sam.models.base import Embedding, PromptableModel
 from napari_sam.models.nano import Nano
 from napari_sam.models.sam2 import Sam2
@@ -39,10 +39,10 @@ PROMPTS = ("grid", "centres", "none", "auto")
 """Where points are prompted, if at all."""
 
 
-def thresholds_of(model: PromptableModel) -> Thresholds:
-    """The thresholds that suit a model."""
+def thresholds_of(model: PromptableModel, *, prompted: bool = True) -> Thresholds:
+    """The thresholds that suit what a model says to prompts, or sees by itself."""
     family = "nano" if isinstance(model, Nano) else "sam2" if isinstance(model, Sam2) else "sam"
-    return thresholds_of_family(family)
+    return thresholds_of_family(family, prompted=prompted)
 
 
 class SamAutomaticMaskGenerator:
@@ -140,13 +140,12 @@ class SamAutomaticMaskGenerator:
         mask_threshold: float = 0.0,
         min_mask_area: int | None = None,
     ) -> None:
-        default = thresholds_of(model)
-        usual_stability = STABILITY_UNPROMPTED if prompts == "none" else default.stability
+        default = thresholds_of(model, prompted=prompts != "none")
         self.model = model
         self.points_per_batch = _whole(points_per_batch, 1, "points_per_batch")
         self.pred_iou_thresh = default.predicted_iou if pred_iou_thresh is None else pred_iou_thresh
         self.stability_score_thresh = (
-            usual_stability if stability_score_thresh is None else stability_score_thresh
+            default.stability if stability_score_thresh is None else stability_score_thresh
         )
         self.stability_score_offset = _at_least(
             default.offset if stability_score_offset is None else stability_score_offset,
@@ -338,18 +337,7 @@ class SamAutomaticMaskGenerator:
         masks = [found.mask(index) for index in range(len(found))]
         cleaned = [without_small_regions(mask, self.min_mask_region_area) for mask in masks]
         unchanged = [one is other for one, other in zip(masks, cleaned, strict=True)]
-        result = MaskCandidates.of(
-            cleaned,
-            found.predicted_iou,
-            found.stability,
-            found.points,
-            found.crop_boxes,
-            found.shape,
-            model=found.model,
-            digest=found.digest,
-            contrast_limits=found.contrast_limits,
-            gamma=found.gamma,
-        )
+        result = found.replaced(cleaned, found.predicted_iou, found.stability, found.points, found.crop_boxes)
         threshold = max(self.box_nms_thresh, self.crop_nms_thresh)
         return result.select(best_of_overlapping(result.boxes, unchanged, threshold))
 

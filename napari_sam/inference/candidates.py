@@ -54,6 +54,8 @@ class MaskCandidates:
     contrast_limits : tuple of float, or None
     gamma : float
         How the plane was displayed to the model; see :func:`napari_sam.inference.image.as_rgb`.
+    prompted : bool
+        Whether a model was asked about each point, or saw the objects by itself: what scores mean differs.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class MaskCandidates:
     digest: str = ""
     contrast_limits: tuple[float, float] | None = None
     gamma: float = 1.0
+    prompted: bool = True
 
     def __post_init__(self) -> None:
         height, width = (int(side) for side in self.shape)
@@ -118,6 +121,7 @@ class MaskCandidates:
         digest: str = "",
         contrast_limits: tuple[float, float] | None = None,
         gamma: float = 1.0,
+        prompted: bool = True,
     ) -> MaskCandidates:
         """Pack masks.
 
@@ -126,7 +130,7 @@ class MaskCandidates:
         masks : iterable of Mask
             N, of a plane of this shape. Taken one after the other, so that they may be made as they are
             packed.
-        predicted_iou, stability, points, crop_boxes, shape, model, digest, contrast_limits, gamma
+        predicted_iou, stability, points, crop_boxes, shape, model, digest, contrast_limits, gamma, prompted
             As in :class:`MaskCandidates`.
 
         Raises
@@ -155,7 +159,20 @@ class MaskCandidates:
             digest=digest,
             contrast_limits=contrast_limits,
             gamma=gamma,
+            prompted=prompted,
         )
+
+    def replaced(
+        self,
+        masks: Iterable[Mask],
+        predicted_iou: ArrayLike,
+        stability: ArrayLike,
+        points: ArrayLike,
+        crop_boxes: ArrayLike,
+    ) -> MaskCandidates:
+        """Other masks of the same plane, found in the same way; arguments are as of :meth:`of`."""
+        made = MaskCandidates.of(masks, predicted_iou, stability, points, crop_boxes, self.shape)
+        return replace(self, **{name: getattr(made, name) for name in (*_ARRAYS, "packed")})
 
     @staticmethod
     def concatenate(parts: Sequence[MaskCandidates]) -> MaskCandidates:

@@ -117,7 +117,16 @@ class Harvest:
         """
         shape = plane.shape[0], plane.shape[1]
         nothing = MaskCandidates.of(
-            [], [], [], [], [], shape, model=self.model.name, digest=self.model.known_digest, **look
+            [],
+            [],
+            [],
+            [],
+            [],
+            shape,
+            model=self.model.name,
+            digest=self.model.known_digest,
+            prompted=not self.one_pass,
+            **look,
         )
         parts = [nothing]
         event = threading.Event() if cancelled is None else cancelled
@@ -207,18 +216,7 @@ class Harvest:
                     numbers.append((score, stability))
                     points.append(point + np.array([crop.x0, crop.y0]))
         scores, stabilities = zip(*numbers, strict=True) if numbers else ((), ())
-        return MaskCandidates.of(
-            masks,
-            scores,
-            stabilities,
-            np.array(points),
-            [crop.xywh] * len(masks),
-            nothing.shape,
-            model=nothing.model,
-            digest=nothing.digest,
-            contrast_limits=nothing.contrast_limits,
-            gamma=nothing.gamma,
-        )
+        return nothing.replaced(masks, scores, stabilities, np.array(points), [crop.xywh] * len(masks))
 
     def _asked(self, embedding: Embedding, batch: NDArray[np.float64]) -> Iterator[tuple[Point, Prediction]]:
         """What the model says of each point; where masks are asked for again, each comes by itself."""

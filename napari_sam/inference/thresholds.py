@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["STABILITY_UNPROMPTED", "Thresholds", "thresholds_of_family"]
+__all__ = ["Thresholds", "thresholds_of_family"]
 
-STABILITY_UNPROMPTED = 0.05
+_STABILITY_UNPROMPTED = 0.05
 """What every pixel says by itself has soft edges, so that stability says little of masks that were not
 prompted; but those of which no pixel is sure are nothing."""
 
@@ -47,12 +47,15 @@ _OF_FAMILIES = {
 }
 
 
-def thresholds_of_family(family: str) -> Thresholds:
+def thresholds_of_family(family: str, *, prompted: bool = True) -> Thresholds:
     """The thresholds of a family of models: the published ones of SAM and SAM 2, measured ones of ``nano``.
 
     Parameters
     ----------
     family : str
         As in :data:`napari_sam.models.zoo.ZOO`; SAM's are those of all that are not known.
+    prompted : bool, default True
+        Whether they are for answers to prompts, or for what a model sees by itself.
     """
-    return _OF_FAMILIES.get(family, Thresholds(0.88, 0.95))
+    usual = _OF_FAMILIES.get(family, Thresholds(0.88, 0.95))
+    return usual if prompted else replace(usual, stability=_STABILITY_UNPROMPTED)

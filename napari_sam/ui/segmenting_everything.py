@@ -21,6 +21,7 @@ from napari_sam.ui.region import Region
 from napari_sam.ui.sieves import usual_filter
 
 if TYPE_CHECKING:
+    from napari_sam.inference.candidates import MaskCandidates
     from napari_sam.ui.segmenter import Everything
     from napari_sam.ui.session import Session
 
@@ -38,7 +39,7 @@ class SegmentingEverything(Finding):
         """Set up, once."""
         self._begin_finding()
         self._wanted = Filter()
-        self._wanted_for: tuple[str, Filter] = "", self._wanted
+        self._wanted_for = "", True
         self._as_one = False
         self._region: Shapes | None = None
         self._kept = 0
@@ -52,9 +53,7 @@ class SegmentingEverything(Finding):
         self._everything_soon.timeout.connect(self.show_everything)
 
     def _on_found(self, document: Document, plane: Plane, found: Everything) -> None:
-        # Scores of different models mean different things, and so do those of what was not prompted.
-        if (found.sieve.candidates.model, found.wanted) != self._wanted_for:
-            self._suit(found.sieve.candidates.model, found.wanted)
+        self._suit(found.sieve.candidates, found.wanted)
         session = self.session
         here = session is not None and session.document is document and session.plane == plane
         if here:
@@ -64,9 +63,14 @@ class SegmentingEverything(Finding):
         self.everything_changed.emit()
         self.changed.emit()
 
-    def _suit(self, model: str, usual: Filter) -> None:
-        """Move the sliders to where they usually are for what a model found."""
-        self._wanted_for = model, usual
+    def _suit(self, found: MaskCandidates, usual: Filter) -> None:
+        """Move the sliders to where they usually are for what a model found, if they were for another one.
+
+        Scores of different models mean different things, and so do those of what was not prompted.
+        """
+        if (found.model, found.prompted) == self._wanted_for:
+            return
+        self._wanted_for = found.model, found.prompted
         self._wanted = replace(
             self._wanted,
             min_predicted_iou=usual.min_predicted_iou,
@@ -187,8 +191,7 @@ class SegmentingEverything(Finding):
         def made(sieve: Sieve) -> None:
             if session.result.sieves.missing(plane) is found:
                 session.result.sieves.hold(plane, sieve)
-                if found.model != self._wanted_for[0]:
-                    self._suit(found.model, usual_filter(found.model))
+                self._suit(found, usual_filter(found))
                 self._everything_soon.start()
 
         self._work.keep(("sieve", plane), "Preparing automatic masks", lambda _: Sieve(found), made)

@@ -13,9 +13,10 @@ from napari_sam.models.zoo import ZOO
 __all__ = ["Sieves", "usual_filter"]
 
 
-def usual_filter(model: str) -> Filter:
-    """The thresholds of a model, for what was found before it is loaded; SAM's if it is not known."""
-    usual = thresholds_of_family(ZOO[model].family if model in ZOO else "sam")
+def usual_filter(found: MaskCandidates) -> Filter:
+    """The thresholds of the model that found something before it is loaded; SAM's if it is not known."""
+    family = ZOO[found.model].family if found.model in ZOO else "sam"
+    usual = thresholds_of_family(family, prompted=found.prompted)
     return Filter(usual.predicted_iou, usual.stability, usual.area)
 
 

@@ -191,15 +191,18 @@ def test_only_what_is_inside_a_shape_is_asked_about(stacked: SegmentWidget) -> N
     assert (((x - 135) / 35.5) ** 2 + ((y - 69.5) / 30) ** 2).max() <= 1
 
 
+@pytest.mark.parametrize("asking", ["centres", "none"])
 def test_sliders_come_back_without_the_model(
-    stacked: SegmentWidget, viewer: Viewer, open_widget: Callable[..., SegmentWidget], tmp_path
+    stacked: SegmentWidget, viewer: Viewer, open_widget: Callable[..., SegmentWidget], tmp_path, asking: str
 ) -> None:
     controller, panel = stacked.controller, stacked.automatic
+    choose(panel.asking_combo, panel.asking_combo.findData(asking))
     panel.run_button.click()
     settle(controller)
     found, wanted = controller.document.candidates, controller.wanted
     before, count = shown(stacked).copy(), controller.number_found
     assert count
+    assert (wanted.min_stability < 0.1) == (asking == "none")
     controller.save(tmp_path / "found.napari-sam.zip")
     settle(controller)
     # Another widget takes it up, though there is no object yet.
