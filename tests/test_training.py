@@ -237,9 +237,9 @@ def test_a_deeper_network_begins_as_the_one_before() -> None:
         assert block.conv2.conv.weight.any()  # has something to learn with
     state = before.state_dict()
     del state["image_encoder.stages.1.4.conv2.norm.weight"]
-    with pytest.raises(ModelError, match=r"do not fit at image_encoder\.stages\.1\.4"):
+    with pytest.raises(ModelError, match=r"1 missing \(image_encoder\.stages\.1\.4"):
         load_grown(Nano(), state)
-    with pytest.raises(ModelError, match="do not fit at other"):
+    with pytest.raises(ModelError, match=r"1 unexpected \(other\)"):
         load_grown(Nano(), {**before.state_dict(), "other": torch.zeros(1)})
 
 

@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_sam.models.nano_encoder import CENTRE_UNIT
+from napari_sam.models.nano_encoder import CENTRE_UNIT, FINE_STRIDE
 
 if TYPE_CHECKING:
     from napari_sam.models.nano import NanoEmbedding, NanoLevel
 
-__all__ = ["STRIDE", "centres_of", "in_cells", "object_centres", "to_pixels"]
+__all__ = ["centres_of", "in_cells", "object_centres", "on_plane", "to_pixels"]
 
-STRIDE = 2
-"""Pixels of a level from one cell of the dense head to the next."""
 _SPREAD = 1.5
 """Standard deviation with which a vote counts around its place, in cells."""
 _LEAST_VOTES = 4.0
@@ -45,28 +43,33 @@ def object_centres(embedding: NanoEmbedding) -> Tensor:
     Tensor, shape (N, 2), float32
         (x, y) in pixels of the plane, an integer being a pixel's centre. Those of small objects come first.
     """
-    height, width = embedding.original_size
     per_pixel = torch.tensor(embedding.scale[::-1], dtype=torch.float32)
     found = torch.zeros((0, 2))
     for number, level in enumerate(embedding.levels):
         here = to_pixels(centres_of(in_cells(level)).cpu() + 0.5, embedding, number) - 0.5
         if len(found) and len(here):
             nearest = torch.cdist(here * per_pixel, found * per_pixel).amin(1)
-            here = here[nearest >= _SAME * STRIDE * 2.0**number]
+            here = here[nearest >= _SAME * FINE_STRIDE * 2.0**number]
         found = torch.cat([found, here])
-    return torch.minimum(found.clamp(min=0), torch.tensor([width - 1.0, height - 1.0]))
+    return on_plane(found, embedding)
+
+
+def on_plane(points: Tensor, embedding: NanoEmbedding) -> Tensor:
+    """Points (x, y) in pixels of the plane, an integer being a pixel's centre, moved onto its pixels."""
+    height, width = embedding.original_size
+    return torch.minimum(points.clamp(min=0), points.new_tensor([width - 1.0, height - 1.0]))
 
 
 def to_pixels(at: Tensor, embedding: NanoEmbedding, number: int) -> Tensor:
     """Places (x, y) in cells of a level as pixels of the plane, both measured between edges, shape (N, 2)."""
-    return at * (STRIDE * 2.0**number / torch.tensor(embedding.scale[::-1], dtype=at.dtype))
+    return at * (FINE_STRIDE * 2.0**number / torch.tensor(embedding.scale[::-1], dtype=at.dtype))
 
 
 def in_cells(level: NanoLevel) -> Tensor:
     """What the dense head says of a level, without padding, ways in cells: shape (h, w, 4), float32."""
-    rows, columns = (math.ceil(side / STRIDE) for side in level.size)
+    rows, columns = (math.ceil(side / FINE_STRIDE) for side in level.size)
     dense = level.features.dense[:rows, :columns].float()
-    return torch.cat([dense[..., :2], dense[..., 2:] * (CENTRE_UNIT / STRIDE)], dim=-1)
+    return torch.cat([dense[..., :2], dense[..., 2:] * (CENTRE_UNIT / FINE_STRIDE)], dim=-1)
 
 
 def centres_of(dense: Tensor) -> Tensor:

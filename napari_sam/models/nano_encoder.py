@@ -13,10 +13,21 @@ from torch.nn import functional as F
 
 from napari_sam.models.layers import ConvNorm, ResidualBlock, UpBlock
 
-__all__ = ["CENTRE_UNIT", "EMBED_DIM", "SKIP_DIMS", "STRIDE", "STRIDES", "NanoEncoder", "NanoFeatures"]
+__all__ = [
+    "CENTRE_UNIT",
+    "EMBED_DIM",
+    "FINE_STRIDE",
+    "SKIP_DIMS",
+    "STRIDE",
+    "STRIDES",
+    "NanoEncoder",
+    "NanoFeatures",
+]
 
 STRIDE = 8
 """Pixels per cell of the embedding; sizes must be multiples of 32, the coarsest stride."""
+FINE_STRIDE = 2
+"""Pixels per cell of the finest features, of the dense head, and of masks' logits."""
 EMBED_DIM = 96
 SKIP_DIMS = (24, 48)
 """Channels of the skip features at strides 2 and 4."""
@@ -27,7 +38,7 @@ _WIDTHS = (48, 96, 160, 224)
 _DEPTHS = (2, 5, 4, 2)
 
 
-STRIDES = (STRIDE, 4, 2, 2)
+STRIDES = (STRIDE, 4, FINE_STRIDE, FINE_STRIDE)
 """Pixels per cell of each of the features."""
 
 

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sam.models.base import Instances, MaskLogits
-from napari_sam.models.nano_centres import STRIDE, centres_of, in_cells, to_pixels
+from napari_sam.models.nano_centres import centres_of, in_cells, on_plane, to_pixels
+from napari_sam.models.nano_encoder import FINE_STRIDE
 from napari_sam.models.nano_prompts import WINDOW
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["object_instances"]
 
-_CELLS = WINDOW // STRIDE
+_CELLS = WINDOW // FINE_STRIDE
 """Along a side of an object's logits; what is larger is found on a coarser level."""
 _LEAST_CELLS = 4
 _NEAR = 2.0
@@ -65,10 +66,9 @@ def object_instances(embedding: NanoEmbedding) -> Instances:
     """
     last = len(embedding.levels) - 1
     levels = [_on_level(level, most=_CELLS if i < last else None) for i, level in enumerate(embedding.levels)]
-    height, width = embedding.original_size
     seeds = [torch.from_numpy(one.centres).double() + 0.5 for one in levels]
     points = torch.cat([to_pixels(at, embedding, number) for number, at in enumerate(seeds)]) - 0.5
-    points = torch.minimum(points.clamp(min=0), points.new_tensor([width - 1.0, height - 1.0]))
+    points = on_plane(points, embedding)
     which = np.repeat(np.arange(len(levels)), [len(one.ids) for one in levels])
     row = np.concatenate([np.arange(len(one.ids)) for one in levels])
 

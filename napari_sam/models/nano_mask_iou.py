@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.layers import MLP
-from napari_sam.models.nano_encoder import CENTRE_UNIT
+from napari_sam.models.nano_encoder import CENTRE_UNIT, FINE_STRIDE
 
 __all__ = ["MaskIoUHead"]
 
@@ -93,7 +93,7 @@ def _beneath(inside: Tensor, maps: Sequence[Tensor], dense: Tensor) -> Tensor:
     own = torch.stack([at[0].expand(height, width), at[1][:, None].expand(height, width)])
     unit = torch.tensor([2 / width, 2 / height], device=inside.device)[:, None, None]
     own = own.expand(count, -1, -1, -1)
-    towards = own + dense[:, 2:] * (CENTRE_UNIT / 2) * unit
+    towards = own + dense[:, 2:] * (CENTRE_UNIT / FINE_STRIDE) * unit
     places = torch.cat([own, towards], dim=1).flatten(2)
     moments = inside.flatten(2) @ torch.cat([places, places**2], dim=1).transpose(1, 2)
     moments = moments / (area[..., :1] + 1)

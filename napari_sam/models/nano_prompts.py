@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.models.layers import ConvNorm
-from napari_sam.models.nano_encoder import CENTRE_UNIT, EMBED_DIM, SKIP_DIMS, STRIDE
+from napari_sam.models.nano_encoder import CENTRE_UNIT, EMBED_DIM, FINE_STRIDE, SKIP_DIMS, STRIDE
 
 __all__ = ["MAP_CHANNELS", "WINDOW", "NanoPromptEncoder"]
 
 WINDOW = 256
 """Side of the square of pixels in which one object is decoded."""
 
-_MAP_STRIDE = 2
 MAP_CHANNELS = 13
 """Of prompts as they are drawn."""
 _SPREADS = (3.0, 9.0, 27.0)
@@ -76,7 +75,7 @@ class NanoPromptEncoder(nn.Module):
         agreement with the centre of the positive clicks and of the box.
         """
         dense = dense.float()
-        at = (torch.arange(WINDOW // _MAP_STRIDE, device=points.device) + 0.5) * _MAP_STRIDE
+        at = (torch.arange(WINDOW // FINE_STRIDE, device=points.device) + 0.5) * FINE_STRIDE
         dist2 = (points[..., 0, None, None] - at) ** 2 + (points[..., 1, None, None] - at[:, None]) ** 2
         drawn = []
         for label in (1, 0):
@@ -102,7 +101,7 @@ class NanoPromptEncoder(nn.Module):
         """Squared distance from each pixel's centre to the nearest prompted centre, shape (B, 128, 128)."""
         own_x = at + dense[:, 2] * CENTRE_UNIT
         own_y = at[:, None] + dense[:, 3] * CENTRE_UNIT
-        cell = (points / _MAP_STRIDE).long().clamp(0, len(at) - 1)
+        cell = (points / FINE_STRIDE).long().clamp(0, len(at) - 1)
         flat = cell[..., 1] * len(at) + cell[..., 0]
         middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
         x = torch.cat([own_x.flatten(1).gather(1, flat), middle[..., 0]], dim=1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_sam.models.nano_encoder import STRIDE
+from napari_sam.models.nano_encoder import FINE_STRIDE, STRIDE
 from napari_sam.models.nano_prompts import WINDOW
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ _FILL = 0.75
 """How much of a window the prompts may span: an object needs some surroundings."""
 _OUTSIDE_CELLS = 4
 """Foreground cells on an inner edge of the window that mean: the object goes on beyond it."""
-_MASK_STRIDE = 2
 
 
 def prompt_extents(prompts: PromptBatch, embedding: NanoEmbedding) -> Tensor:
@@ -89,7 +88,7 @@ def to_window_frame(
     if prompts.logits is None:
         return points, boxes, None
     side = max(embedding.original_size)
-    at = (torch.arange(WINDOW // _MASK_STRIDE, device=origins.device) + 0.5) * _MASK_STRIDE
+    at = (torch.arange(WINDOW // FINE_STRIDE, device=origins.device) + 0.5) * FINE_STRIDE
     xs = (at + shift[:, :1]) / scale[0] / side * 2 - 1
     ys = (at + shift[:, 1:]) / scale[1] / side * 2 - 1
     grid = torch.stack(
