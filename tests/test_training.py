@@ -30,8 +30,15 @@ from napari_sam.training.data import (
 from napari_sam.training.growing import load_grown
 from napari_sam.training.loop import Settings, Windows, train
 from napari_sam.training.losses import dense_loss, iou, mask_losses, prompt_loss
-from napari_sam.training.prompts import correct, drop_some, first_prompts, sample_points, tight_boxes
-from napari_sam.training.rounds import repeated
+from napari_sam.training.prompts import (
+    SimulatedPrompts,
+    correct,
+    drop_some,
+    first_prompts,
+    sample_points,
+    tight_boxes,
+)
+from napari_sam.training.rounds import follow_prompts, repeated
 from napari_sam.training.synthetic import synthetic_sample
 
 
@@ -117,6 +124,55 @@ def test_corrections_are_where_most_is_wrong() -> None:
     more = correct(first_prompts(masks, generator()), predicted, masks, generator())
     in_blob = (more.points[:, 1, 0] > 161).float().mean()
     assert 0.75 < in_blob < 0.99
+
+
+@pytest.mark.parametrize("radius", [8, 30, 60])
+def test_deep_points_are_near_the_middle(radius: int) -> None:
+    rows, columns = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    disk = ((rows - 120) ** 2 + (columns - 140) ** 2 <= radius**2).expand(300, -1, -1)
+    away = {}
+    for power in (0.0, 30.0):
+        at = sample_points(disk, torch.full((300,), power), generator())
+        away[power] = float((at - torch.tensor([140.5, 120.5])).norm(dim=1).median())
+    assert away[0.0] > 0.6 * radius  # 0.71 of it, if anywhere is as likely as anywhere else
+    assert away[30.0] < 0.55 * radius
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_second_look_is_at_the_mask_of_the_first(twice: bool) -> None:
+    masks = torch.zeros(2, 256, 256, dtype=torch.bool)
+    masks[:, 100:140, 100:160] = True
+    calls = []
+
+    def decode(prompts: SimulatedPrompts, logits: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        found = torch.full((2, 4, 128, 128), float(len(calls) + 1))
+        calls.append((prompts, logits, found))
+        return found, torch.ones(2, 4)
+
+    def criterion(found: torch.Tensor, *_: object) -> torch.Tensor:
+        return found.mean()
+
+    seeds = range(20)
+    for seed in seeds:
+        calls.clear()
+        loss, quality = follow_prompts(
+            decode,
+            criterion,
+            masks,
+            2,
+            generator=torch.Generator().manual_seed(seed),
+            second_looks=float(twice),
+        )
+        if calls[0][1] is not None:
+            continue  # began with masks
+        assert len(calls) == (2 if twice else 1) * len(quality)
+        if twice:
+            for (asked, none, first), (again, given, _) in zip(calls[::2], calls[1::2], strict=True):
+                assert again is asked
+                assert none is None
+                assert torch.equal(given, first[:, :1])
+            if len(quality) == 1:
+                assert float(loss) == 1.5  # both looks, as much as one
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

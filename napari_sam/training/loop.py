@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from napari_sam.models.checkpoint import save_state, writing
 from napari_sam.models.nano import Nano, normalise
-from napari_sam.models.nano_encoder import NanoFeatures
+from napari_sam.models.nano_encoder import FINE_STRIDE, NanoFeatures
 from napari_sam.training.augment import turned, varied
 from napari_sam.training.data import LabelledImage, dense_target, pick_objects, random_crop
 from napari_sam.training.growing import load_grown
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
     from napari_sam.training.prompts import SimulatedPrompts
 
-__all__ = ["DENSE_WEIGHT", "Settings", "Windows", "train"]
+__all__ = ["DENSE_WEIGHT", "SECOND_LOOKS", "Settings", "Windows", "train"]
 
 _NORM_BATCHES = 40
 """Batches from which normalisation statistics are computed."""
 DENSE_WEIGHT = 4.0
 """Of the dense head's loss beside that of the prompts, which is noisier."""
-_STRIDE = 2
-"""Pixels per cell of the logits."""
+SECOND_LOOKS = 0.6
+"""How often simulated rounds are answered twice, as in use; the others are for masks that were prompted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Settings:
     learning_rate: float = 4e-3
     weight_decay: float = 0.02
     ema_decay: float = 0.998
-    synthetic: float = 0.1
+    synthetic: float = 0.16
     plain: float = 0.5
     save_minutes: float = 5.0
     only: str = ""
@@ -319,7 +319,7 @@ def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
     def criterion(found: Tensor, scores: Tensor, target: Tensor, _: SimulatedPrompts) -> Tensor:
         return prompt_loss(found, scores, target)
 
-    loss, quality = follow_prompts(decode, criterion, truth, _STRIDE)
+    loss, quality = follow_prompts(decode, criterion, truth, FINE_STRIDE, second_looks=SECOND_LOOKS)
     return loss + DENSE_WEIGHT * dense_loss(features.dense, dense), quality
 
 

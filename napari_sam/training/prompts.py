@@ -22,7 +22,8 @@ __all__ = [
 ]
 
 _DEPTH = 5
-"""Side, in blocks of 2 x 2 pixels, of the neighbourhood that tells how deep in a region a pixel lies."""
+"""Side of the neighbourhood that tells how deep in a region a pixel lies: in blocks of 2 x 2 pixels, and of
+twice and of four times as many."""
 
 
 @dataclass(slots=True)
@@ -48,8 +49,7 @@ def sample_points(regions: Tensor, power: Tensor, generator: torch.Generator | N
         0 draws uniformly.
     """
     blocks = F.avg_pool2d(regions[:, None].float(), 2)
-    depth = F.avg_pool2d(blocks, _DEPTH, stride=1, padding=_DEPTH // 2)
-    weight = blocks * depth ** power[:, None, None, None]
+    weight = blocks * _depth(blocks) ** power[:, None, None, None]
     # Exponential waiting times: the largest ratio wins with a probability proportional to its weight.
     waiting = torch.empty(weight.shape, device=weight.device).exponential_(generator=generator)
     at = (weight / waiting.clamp(min=1e-12)).flatten(1).argmax(1)
@@ -60,6 +60,19 @@ def sample_points(regions: Tensor, power: Tensor, generator: torch.Generator | N
     tie = torch.rand(inside.shape, device=at.device, generator=generator)
     chosen = offsets[(inside + tie).argmax(1)]
     return torch.stack([columns + chosen[:, 1], rows + chosen[:, 0]], dim=-1) + 0.5
+
+
+def _depth(blocks: Tensor) -> Tensor:
+    """How much of the neighbourhoods of each block, small to large, belongs to its region: from 0 to 1.
+
+    The largest is what tells the middle of large objects from all else inside them.
+    """
+    shares = []
+    for factor in (1, 2, 4):
+        coarse = F.avg_pool2d(blocks, factor)
+        share = F.avg_pool2d(coarse, _DEPTH, stride=1, padding=_DEPTH // 2)
+        shares.append(F.interpolate(share, blocks.shape[-2:], mode="bilinear") if factor > 1 else share)
+    return torch.stack(shares).mean(0)
 
 
 def _power(
@@ -107,7 +120,7 @@ def first_prompts(
     kind = torch.rand(count, generator=generator, device=device)
     has_box = kind < 0.45
     has_point = (kind > 0.45) | (kind < 0.1)
-    points = sample_points(masks, _power(count, device, generator, 4.0, 0.0), generator)
+    points = sample_points(masks, _power(count, device, generator, 30.0, 0.0), generator)
     boxes = tight_boxes(masks)
     side = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     noise = torch.randn(count, 4, generator=generator, device=device).clamp(-2, 2)
@@ -129,7 +142,7 @@ def correct(
     predicted, masks : Tensor, shape (B, H, W), bool
     """
     errors = predicted != masks
-    at = sample_points(errors, _power(len(errors), errors.device, generator, 5.0, 1.0), generator)
+    at = sample_points(errors, _power(len(errors), errors.device, generator, 20.0, 1.0), generator)
     x, y = at.long().unbind(-1)
     inside = masks[torch.arange(len(masks), device=x.device), y, x].long()
     label = torch.where(errors.flatten(1).any(1), inside, -1)

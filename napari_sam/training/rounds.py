@@ -38,11 +38,13 @@ def follow_prompts(
     generator: torch.Generator | None = None,
     jitter: tuple[float, float] = (0.0, 0.05),
     most: float = 10.0,
+    second_looks: float = 0.0,
 ) -> tuple[Tensor, list[float]]:
     """Prompt objects, and correct some times (Kirillov et al. 2023, appendix A, "Training algorithm").
 
     Only the first and the last round count in the loss: gradients through all would cost too much. Whether
-    logits are fed back is drawn for all objects together, and so is whether they begin with masks.
+    logits are fed back is drawn for all objects together, and so is whether they begin with masks, and
+    whether the model looks twice.
 
     Parameters
     ----------
@@ -55,6 +57,9 @@ def follow_prompts(
     jitter : tuple of float
     most : float
         Of boxes; see :func:`~napari_sam.training.prompts.first_prompts`.
+    second_looks : float
+        How often a model that looks twice in use does so here: each round is answered once without logits,
+        and once with those of the first answer. Both count.
 
     Returns
     -------
@@ -65,7 +70,8 @@ def follow_prompts(
     device = truth.device
     shares = torch.tensor(_ROUND_SHARES, device=device)
     rounds = _ROUNDS[int(torch.multinomial(shares, 1, generator=generator))]
-    feed_back = bool(torch.rand((), generator=generator, device=device) < 0.5)
+    twice = bool(torch.rand((), generator=generator, device=device) < second_looks)
+    feed_back = not twice and bool(torch.rand((), generator=generator, device=device) < 0.5)
     learning = torch.is_grad_enabled()
     prompts = first_prompts(truth, generator, jitter=jitter, most=most)
     logits: Tensor | None = None
@@ -76,11 +82,15 @@ def follow_prompts(
     quality: list[float] = []
     for index in range(rounds):
         counted = index in (0, rounds - 1)
-        with torch.set_grad_enabled(learning and counted):
-            found, scores = decode(prompts, logits)
-            if counted:
-                loss = loss + criterion(found, scores, target, prompts)
-        single = found[:, :1].detach()
+        looks = 2 if twice and logits is None else 1
+        single = logits
+        for _ in range(looks):
+            with torch.set_grad_enabled(learning and counted):
+                found, scores = decode(prompts, single)
+                if counted:
+                    loss = loss + criterion(found, scores, target, prompts) / looks
+            single = found[:, :1].detach()
+        assert single is not None
         quality.append(float(iou(single, target).mean()))
         if index + 1 < rounds:
             fine = F.interpolate(single, scale_factor=float(stride), mode="bilinear")[:, 0] > 0

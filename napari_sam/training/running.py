@@ -180,6 +180,7 @@ class Run:
             generator=generator,
             jitter=trainee.jitter,
             most=trainee.most_jitter,
+            second_looks=trainee.second_looks,
         )
         shown = float(loss.detach()) / min(2, len(quality))  # as many rounds count
         dense = trainee.dense_loss(batch.features, batch.labels, batch.items)

@@ -221,6 +221,36 @@ def _cells(rng: Rng, size: int) -> Drawn:
     return light + 0.05 * texture(rng, size, 20), scene.labels
 
 
+def _reliefs(rng: Rng, size: int) -> Drawn:
+    """Flat objects with raised figures and rims, lit from one side: coins, seals, fossils, diatoms."""
+    scene = stamped(
+        rng,
+        size,
+        draw_diameter(rng, 24),
+        irregular=rng.choice([0.0, 0.08]),
+        aspect=(1, 1.3),
+        spacing=(1.0, 2.2),
+    )
+    mask = scene.labels > 0
+    figures = texture(rng, size, scene.diameter * rng.uniform(0.1, 0.5))
+    # Plateaus with steep sides rather than hills.
+    surface = np.tanh(rng.uniform(1, 4) * figures) * rng.uniform(0.2, 1)
+    if chance(rng, 0.6):
+        wide = rng.uniform(0.04, 0.15)
+        surface += rng.uniform(0.5, 1.5) * np.exp(-(((scene.height - wide) / wide) ** 2))
+    surface = np.where(mask, surface + rng.uniform(0.3, 1.5), 0).astype(np.float32)
+    slope_y, slope_x = np.gradient(blur(surface, max(0.6, scene.diameter / rng.uniform(30, 80))))
+    angle = rng.uniform(0, 2 * np.pi)
+    lit = (np.cos(angle) * slope_x + np.sin(angle) * slope_y) * rng.uniform(0.3, 2.0)
+    ground = rng.uniform(0, 0.6) + rng.uniform(0, 0.12) * smooth(rng, size, size * rng.uniform(0.3, 1.5))
+    light = ground + mask * (per_object(rng, scene.labels, 0.0, 0.5) + rng.choice([-0.3, 0.0, 0.2]))
+    if chance(rng, 0.5):
+        shift = np.rint(scene.diameter * rng.uniform(0.02, 0.08) * np.array([np.sin(angle), np.cos(angle)]))
+        shadow = np.roll(mask, shift.astype(int), (0, 1)) & ~mask
+        light -= rng.uniform(0.1, 0.4) * blur(shadow.astype(np.float32), max(0.6, scene.diameter / 40))
+    return blur(light + lit, rng.uniform(0, 0.9)), scene.labels
+
+
 KINDS: dict[str, Callable[[Rng, int], Drawn]] = {
     "nuclei": _nuclei,
     "rods": _rods,
@@ -231,6 +261,7 @@ KINDS: dict[str, Callable[[Rng, int], Drawn]] = {
     "rings": _rings,
     "pebbles": _pebbles,
     "cells": _cells,
+    "reliefs": _reliefs,
 }
 """The kinds of scene, by name."""
 

@@ -58,6 +58,8 @@ class Trainee(ABC, Generic[Model]):
     jitter : tuple of float
     most_jitter : float
         Of simulated boxes; see :func:`~napari_sam.training.prompts.first_prompts`.
+    second_looks : float
+        See :func:`~napari_sam.training.rounds.follow_prompts`.
     windows, objects : int
         How many windows make a step, and how many objects of each, unless the user says.
     rates : dict of str to float
@@ -80,6 +82,7 @@ class Trainee(ABC, Generic[Model]):
     least_area: ClassVar[int]
     jitter: ClassVar[tuple[float, float]] = (0.1, 0.1)
     most_jitter: ClassVar[float] = 20.0
+    second_looks: ClassVar[float] = 0.0
     windows: ClassVar[int] = 1
     objects: ClassVar[int] = 6
     rates: ClassVar[dict[Part, float]]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.models.nano import Nano
-from napari_sam.models.nano_encoder import NanoFeatures
+from napari_sam.models.nano_encoder import FINE_STRIDE, NanoFeatures
 from napari_sam.models.nano_prompts import WINDOW
 from napari_sam.training.augment import augment
 from napari_sam.training.data import dense_target, random_crop
-from napari_sam.training.loop import DENSE_WEIGHT
+from napari_sam.training.loop import DENSE_WEIGHT, SECOND_LOOKS
 from napari_sam.training.losses import dense_loss, prompt_loss
 from napari_sam.training.trainee import Features, Part, Trainee
 
@@ -28,9 +28,10 @@ class NanoTrainee(Trainee[Nano]):
     """Windows of 256 x 256 pixels at about the scale that inference would use, and at others."""
 
     side = WINDOW
-    stride = 2
+    stride = FINE_STRIDE
     least_area = 12
     jitter, most_jitter = (0.0, 0.05), 10.0
+    second_looks = SECOND_LOOKS
     windows, objects = 4, 4
     rates: ClassVar[dict[Part, float]] = {"all": 3e-4, "decoder": 6e-4}
     caches = False
