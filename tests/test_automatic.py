@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import threading
 import tracemalloc
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 from scipy import ndimage
 from skimage.data import coins
+from skimage.measure import label
 from torch.nn import functional as F
 
 from napari_sam import load_model
@@ -46,14 +48,23 @@ def found(nano: PromptableModel) -> MaskCandidates:
     return SamAutomaticMaskGenerator(nano, 10).candidates(PART)
 
 
-def test_each_coin_is_found(nano: PromptableModel, found: MaskCandidates) -> None:
+def test_each_coin_is_found_once(nano: PromptableModel, found: MaskCandidates) -> None:
     kept = SamAutomaticMaskGenerator(nano).filtered(found)
     masks = [kept.mask(index).to_array() for index in range(len(kept))]
     clicks = [(x, y - 150) for x, y in CLICKS if y > 190 and x < 190]
     assert len(clicks) == 6
     for x, y in clicks:
-        assert any(mask[y, x] and 700 < mask.sum() < 3000 for mask in masks)
-    assert len(masks) <= len(clicks) + 2  # of a grid's masks, some hold a coin and something else
+        assert sum(mask[y, x] and 700 < mask.sum() < 3000 for mask in masks) == 1
+    assert len(masks) <= len(clicks) + 1
+
+
+def test_masks_of_nano_are_of_one_piece(nano: PromptableModel, found: MaskCandidates) -> None:
+    pieces = [label(found.mask(index).to_array(), connectivity=2).max() for index in range(len(found))]
+    assert set(pieces) == {1}
+    model = copy.copy(nano)
+    model.objects_hang_together = False  # type: ignore[misc]
+    apart = SamAutomaticMaskGenerator(model, 10).candidates(PART)
+    assert any(label(apart.mask(i).to_array(), connectivity=2).max() > 1 for i in range(len(apart)))
 
 
 # pycocotools decodes through an array that numpy 2 finds old-fashioned

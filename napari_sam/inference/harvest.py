@@ -19,6 +19,7 @@ from napari_sam.inference.fallback import on_device_of
 from napari_sam.inference.grids import Crop, points_on
 from napari_sam.inference.mask import Mask
 from napari_sam.inference.prompts import Prompts
+from napari_sam.inference.regions import largest_region
 from napari_sam.inference.stability import measured
 from napari_sam.models.base import Embedding, PromptableModel
 
@@ -210,6 +211,8 @@ class Harvest:
                 mask, stability = measured(logits, prediction.frame, crop.size, prediction.via, self.offset)
                 if mask.is_empty or stability < self.stability:
                     continue
+                if self.model.objects_hang_together:
+                    mask = largest_region(mask)
                 mask = _uncropped(mask, crop, nothing.shape)
                 if not _is_cut_off(mask, crop):
                     masks.append(mask)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_sam.inference.mask import Mask
 
-__all__ = ["without_small_regions"]
+__all__ = ["largest_region", "without_small_regions"]
 
 Sides = tuple[int, int, int, int]
 
@@ -62,6 +62,22 @@ def without_small_regions(mask: Mask, min_area: int) -> Mask:
     if cleaned is filled and not small.any():
         return mask
     found = Mask((top, left), cleaned, mask.shape)
+    return Mask(found.origin, found.bits.copy(), found.shape)
+
+
+def largest_region(mask: Mask) -> Mask:
+    """The largest of the regions of a mask, which hang together over corners; the very same if it is one.
+
+    Examples
+    --------
+    >>> bits = np.array([[1, 1, 0, 1], [1, 1, 0, 0]], dtype=bool)
+    >>> largest_region(Mask((3, 3), bits, (20, 20))).area
+    4
+    """
+    labels, sizes = _regions(mask.bits)
+    if len(sizes) <= 2:
+        return mask
+    found = Mask(mask.origin, labels == 1 + int(np.argmax(sizes[1:])), mask.shape)
     return Mask(found.origin, found.bits.copy(), found.shape)
 
 

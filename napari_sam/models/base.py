@@ -141,6 +141,9 @@ class PromptableModel(nn.Module, ABC):
         Rows and columns of the mask prompts that are made of drawn masks.
     finds_centres : bool
         The model can say where objects are; see :meth:`centres` and :meth:`instances`.
+    objects_hang_together : bool
+        Objects are of one piece: what lies apart in a mask is not of the object. Counts where nobody looks at
+        each mask.
     lasso_box : bool
         A lasso is better given as a mask prompt and its box than as a mask prompt alone.
     keeps_embeddings : bool
@@ -154,6 +157,7 @@ class PromptableModel(nn.Module, ABC):
     prefers_float32_on_cpu: ClassVar[bool] = False
     candidates_for_points: ClassVar[bool] = False
     finds_centres: ClassVar[bool] = False
+    objects_hang_together: ClassVar[bool] = False
     mask_cells: ClassVar[int] = LOW_RES_SIZE
     lasso_box: ClassVar[bool] = True
     keeps_embeddings: ClassVar[bool] = False
