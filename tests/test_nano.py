@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -110,6 +111,43 @@ def test_an_object_does_not_depend_on_its_batch(nano: PromptableModel, disks: to
             alone = nano.decode(embedding, clicks(point), multimask=True)
             torch.testing.assert_close(alone.frames[0], together.frames[index])
             torch.testing.assert_close(alone.logits[0], together.logits[index], rtol=1e-3, atol=1e-3)
+
+
+def test_several_prompts_are_looked_at_twice(
+    nano: Nano, disks: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def watched(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = Nano.decode_windows(nano, *given)
+        calls.append((given, *(part.clone() for part in found)))
+        return found
+
+    monkeypatch.setattr(nano, "decode_windows", watched)
+    box = [130.0, 580.0, 170.0, 620.0]
+    points = torch.tensor(
+        [[[300.0, 100.0], [5.0, 5.0]], [[300.0, 100.0], [310.0, 90.0]], [[150.0, 600.0]] * 2]
+    )
+    mixed = PromptBatch(
+        points, torch.tensor([[1, -1], [1, 0], [-1, -1]]), torch.tensor([[torch.nan] * 4] * 2 + [box])
+    )
+    with torch.inference_mode():
+        embedding = nano.encode(disks)
+        found = nano.decode(embedding, mixed, multimask=True)
+        (_, masks, scores), (again, later, better) = calls
+        # A single point keeps its three candidates.
+        assert torch.equal(again[4], masks[1:, :1])
+        assert torch.equal(again[1], calls[0][0][1][1:])
+        torch.testing.assert_close(found.logits, torch.cat([masks[:1, 1:], later[:, 1:]]))
+        torch.testing.assert_close(found.scores, torch.cat([scores[:1, 1:], better[:, 1:]]))
+        calls.clear()
+        nano.decode(embedding, clicks((300.0, 100.0)), multimask=True)
+        assert len(calls) == 1
+        # Whoever gives a mask has looked already.
+        calls.clear()
+        prompts = boxes((280.0, 80.0, 320.0, 120.0))
+        nano.decode(embedding, replace(prompts, logits=torch.zeros(1, 1, 256, 256)), multimask=False)
+        assert len(calls) == 1
 
 
 def test_padding_changes_nothing(nano: PromptableModel, disks: torch.Tensor) -> None:

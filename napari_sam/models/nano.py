@@ -104,6 +104,8 @@ class Nano(PromptableModel):
     prefers_float32_on_cpu = True
     candidates_for_points = True
     finds_centres = True
+    # Learned from labels of single cells and grains.
+    objects_hang_together = True
     # Windows are cut out of mask prompts, so that small objects on large planes gain from finer ones.
     mask_cells = 1024
     # Trained with boxes that are tight.
@@ -202,7 +204,10 @@ class Nano(PromptableModel):
         origins = place(extents[rows], index, level)
         points, boxes, logits = to_window_frame(prompts, rows, origins, index, embedding)
         features = NanoFeatures(*(crop(m, origins, s) for m, s in zip(level.features, STRIDES, strict=True)))
-        masks, scores = self.decode_windows(features, points, prompts.labels[rows], boxes, logits)
+        labels = prompts.labels[rows]
+        masks, scores = self.decode_windows(features, points, labels, boxes, logits)
+        if logits is None:
+            masks, scores = self._second_look(masks, scores, features, points, labels, boxes)
         masks, scores = masks[:, chosen], scores[:, chosen]
         per_pixel = 2.0**index / torch.tensor(embedding.scale[::-1], device=origins.device)
         corner = origins.flip(-1) * per_pixel
@@ -211,6 +216,29 @@ class Nano(PromptableModel):
         best = masks[torch.arange(len(rows), device=rows.device), scores.argmax(1)]
         outside = runs_out(best, origins, level) if coarser else torch.zeros_like(rows, dtype=torch.bool)
         return MaskLogits(masks, frames, scores), outside
+
+    def _second_look(
+        self,
+        masks: Tensor,
+        scores: Tensor,
+        features: NanoFeatures,
+        points: Tensor,
+        labels: Tensor,
+        boxes: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """What is answered to several prompts with the first of their masks; to a single point, what was.
+
+        In two steps, a small decoder gets further than in one. Where logits are fed back from click to click
+        it does so, too, but here the answer is the same in whatever order the clicks came. A single point is
+        ambiguous: all its candidates would become the first mask.
+        """
+        rows = ((labels >= 0).sum(1) + 2 * (~boxes.isnan().any(1)) > 1).nonzero()[:, 0]
+        if len(rows) == 0:
+            return masks, scores
+        if len(rows) < len(labels):
+            features = NanoFeatures(*(part[rows] for part in features))
+        again = self.decode_windows(features, points[rows], labels[rows], boxes[rows], masks[rows, :1])
+        return masks.index_copy(0, rows, again[0]), scores.index_copy(0, rows, again[1])
 
     def decode_windows(
         self,
