@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 __all__ = ["Thresholds", "thresholds_of_family"]
 
-_UNPROMPTED = {"predicted_iou": 0.72, "stability": 0.02}
+_UNPROMPTED_IOU, _UNPROMPTED_STABILITY = 0.72, 0.02
 """What every pixel says by itself has soft edges, so that stability says little of masks that were not
 prompted; how well the pixels agree says more."""
 
@@ -58,4 +58,4 @@ def thresholds_of_family(family: str, *, prompted: bool = True) -> Thresholds:
         Whether they are for answers to prompts, or for what a model sees by itself.
     """
     usual = _OF_FAMILIES.get(family, Thresholds(0.88, 0.95))
-    return usual if prompted else replace(usual, **_UNPROMPTED)
+    return usual if prompted else replace(usual, predicted_iou=_UNPROMPTED_IOU, stability=_UNPROMPTED_STABILITY)
