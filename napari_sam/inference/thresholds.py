@@ -58,4 +58,6 @@ def thresholds_of_family(family: str, *, prompted: bool = True) -> Thresholds:
         Whether they are for answers to prompts, or for what a model sees by itself.
     """
     usual = _OF_FAMILIES.get(family, Thresholds(0.88, 0.95))
-    return usual if prompted else replace(usual, predicted_iou=_UNPROMPTED_IOU, stability=_UNPROMPTED_STABILITY)
+    if prompted:
+        return usual
+    return replace(usual, predicted_iou=_UNPROMPTED_IOU, stability=_UNPROMPTED_STABILITY)
