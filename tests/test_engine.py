@@ -351,6 +351,19 @@ def test_nano_finds_the_coin_from_whatever_is_drawn(nano: PromptableModel, embed
         assert not (index == 1 and mask[56, 115])
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_click_beside_half_a_coin_makes_it_whole(
+    nano: PromptableModel, embedding: Embedding, axis: int
+) -> None:
+    """How far the object reaches beyond a click is for the model to say, not for the box of the mask."""
+    middle = np.array([56, 100])
+    whole = segment(nano, embedding, Prompts.create(SIZE, [middle[::-1]])).mask.to_array()
+    half = Mask.from_array(whole & (np.indices(SIZE)[axis] <= middle[axis]))
+    beside = middle + 10 * np.eye(2, dtype=int)[axis]
+    seen = segment(nano, embedding, Prompts.create(SIZE, [beside[::-1]], mask=half)).mask.to_array()
+    assert (seen & whole).sum() / (seen | whole).sum() > 0.9
+
+
 def test_masks_of_one_pass_are_those_of_separate_calls(nano: PromptableModel, embedding: Embedding) -> None:
     rng = np.random.default_rng(3)
     clicks = [Prompts.create(SIZE, [xy]) for xy in rng.uniform((0, 0), (383, 302), (10, 2))]

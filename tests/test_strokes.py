@@ -164,14 +164,28 @@ def test_logits_of_a_mask_are_the_share_of_each_cell_it_covers(
 
 def test_a_mask_brings_its_box_and_its_deepest_point() -> None:
     mask = rectangle(50, 60, 90, 101)
-    told = plain(Prompts.create(SIZE, [[120, 70]], mask=mask), SIZE, FRAME)
+    told = plain(Prompts.create(SIZE, [[70, 55]], mask=mask), SIZE, FRAME)
     assert told.box is not None
-    # The positive point lies beside the mask and extends it.
-    assert told.box.tolist() == [59.5, 49.5, 120, 89.5]
+    assert told.box.tolist() == [59.5, 49.5, 100.5, 89.5]
     assert told.labels.tolist() == [1, 1]
     x, y = told.points[1]
     assert 75 <= x <= 85
     assert 68 <= y <= 71
+
+
+@pytest.mark.parametrize("size", [SIZE, (4096, 4096)])
+def test_a_positive_point_beside_the_box_of_a_mask_takes_the_box_away(size: tuple[int, int]) -> None:
+    """The object goes on there, nobody knows how far; on the larger plane the mask is smaller than a cell."""
+    mask = rectangle(50, 60, 54, 65, size)
+    frame = np.array([0.0, 0.0, *size[::-1]])
+    assert plain(Prompts.create(size, [[64, 53]], mask=mask), size, frame).box is not None
+    told = plain(Prompts.create(size, [[66, 53]], mask=mask), size, frame)
+    assert told.box is None
+    assert told.points.tolist()[0] == [66, 53]
+    assert mask.to_array()[tuple(told.points[1, ::-1].astype(int))]
+    drawn = plain(Prompts.create(size, [[66, 53]], mask=mask, box=[50, 40, 80, 60]), size, frame)
+    assert drawn.box is not None
+    assert drawn.box.tolist() == [50, 40, 80, 60]
 
 
 def test_a_negative_point_takes_the_box_away_and_keeps_the_deepest_point_at_a_distance() -> None:

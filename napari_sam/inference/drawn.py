@@ -46,8 +46,8 @@ def plain(
 
     - Of a **scribble**, a few points along it.
     - Of a **mask**, the share of each cell of the frame that it covers, as logits; a point where it is
-      deepest, far from negative points; and its box with the positive points, unless there are negative ones:
-      these say that the mask reaches too far.
+      deepest, far from negative points; and its box, unless there are negative points, or positive ones
+      beside the box: these say that the mask reaches too far, or not far enough.
     - Of a **lasso**, the same kind of logits, less sure; and its box. Beside a mask it says which part of it
       is meant.
 
@@ -88,8 +88,12 @@ def plain(
             box = _clipped(prompts.lasso.min(axis=0), prompts.lasso.max(axis=0), size)
     elif prompts.mask is not None:
         negative = points[labels == 0]
-        if box is None and (len(negative) == 0 or not seen):
-            box = _box_around(prompts.mask, points[labels == 1])
+        if box is None:
+            box = _box_around(prompts.mask)
+            positive = points[labels == 1]
+            beside = (positive < box[:2]) | (positive > box[2:])
+            if beside.any() or (seen and len(negative)):
+                box = None
         points = np.concatenate([points, [_deepest(prompts.mask, negative)]])
         labels = np.append(labels, np.int64(1))
     logits = prompts.mask_input
@@ -116,12 +120,10 @@ def _clipped(low: Array, high: Array, size: tuple[int, int]) -> Array:
     return np.concatenate([np.clip(low, -0.5, edge), np.clip(high, -0.5, edge)])
 
 
-def _box_around(mask: Mask, points: Array) -> Array:
-    """The box, between pixel edges, of a mask and points."""
+def _box_around(mask: Mask) -> Array:
+    """The box of a mask, between pixel edges."""
     (row, column), (height, width) = mask.origin, mask.bits.shape
-    corners = np.array([[column, row], [column + width, row + height]]) - 0.5
-    around = np.concatenate([corners, points])
-    return np.concatenate([around.min(axis=0), around.max(axis=0)])
+    return np.array([column, row, column + width, row + height]) - 0.5
 
 
 def _deepest(mask: Mask, apart: Array) -> tuple[float, float]:

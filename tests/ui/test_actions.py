@@ -94,11 +94,11 @@ def test_a_scripted_session(viewer, coins, centres, true_coins) -> None:
     try:
         controller.add_point(centres[3])
         controller.accept()
-        controller.add_box(np.subtract(centres[12], 25), np.add(centres[12], 25))
+        controller.add_box(np.subtract(centres[12], 33), np.add(centres[12], 33))
         controller.add_point(np.add(centres[12], 3))
         labels = controller.labels
         for number, at in ((1, centres[3]), (2, centres[12])):
-            assert iou(labels == number, true_coins == true_coins[round(at[0]), round(at[1])]) > 0.7
+            assert iou(labels == number, true_coins == true_coins[round(at[0]), round(at[1])]) > 0.9
         controller.reject()
         assert set(np.unique(controller.labels)) == {0, 1}
     finally:

@@ -209,6 +209,7 @@ def test_imported_labels_are_objects_that_a_click_refines(
     (prompts,) = document.current.prompts.values()
     assert prompts.mask is not None
     assert iou(mine.data == number, whole) > iou(before == number, whole) + 0.1
+    assert iou(mine.data == number, whole) > 0.85
     np.testing.assert_array_equal(np.where(before == number, 0, before)[~whole],
                                   np.where(mine.data == number, 0, mine.data)[~whole])  # fmt: skip
     canvas.key(Qt.Key.Key_Delete, SHIFT)
