@@ -235,12 +235,11 @@ def test_a_lasso_becomes_its_area_and_its_box() -> None:
     assert told.mask_input[5, 30] == pytest.approx(-6)
     inside = (told.mask_input[:128] > 0).sum() * 4
     assert inside == pytest.approx(120.5 * 235.5, rel=0.02)
-    assert plain(prompts, SIZE, FRAME, lasso_box=False).box is None
 
 
-def test_a_small_lasso_keeps_its_box() -> None:
-    prompts = Prompts.create(SIZE, lasso=[[20, 20], [24, 20], [22, 24]])
-    assert plain(prompts, SIZE, FRAME, lasso_box=False).box is not None
+def test_a_positive_point_beside_a_lasso_takes_its_box_away() -> None:
+    assert plain(Prompts.create(SIZE, [[200, 60]], lasso=LASSO), SIZE, FRAME).box is None
+    assert plain(Prompts.create(SIZE, [[200, 60]], [0], lasso=LASSO), SIZE, FRAME).box is not None
 
 
 def test_a_lasso_says_which_part_of_a_mask_is_meant() -> None:

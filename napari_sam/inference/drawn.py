@@ -26,8 +26,6 @@ _SAMPLES = 5
 """Points taken of a scribble, at most."""
 _SAMPLE_STEP = 0.02
 """Their distance along a short one, as a share of the longest side."""
-_LEAST_CELLS = 16
-"""A lasso over fewer cells says too little without its box."""
 _FINE = 4
 """Steps along a side of a cell, of which it is counted how many a lasso covers."""
 _DEPTH_SIDE = 128
@@ -40,7 +38,6 @@ def plain(
     frame: NDArray[np.float64],
     *,
     cells: int = 256,
-    lasso_box: bool = True,
 ) -> Prompts:
     """The same prompts as points, box and logits only.
 
@@ -48,8 +45,8 @@ def plain(
     - Of a **mask**, the share of each cell of the frame that it covers, as logits; a point where it is
       deepest, far from negative points; and its box, unless there are negative points, or positive ones
       beside the box: these say that the mask reaches too far, or not far enough.
-    - Of a **lasso**, the same kind of logits, less sure; and its box. Beside a mask it says which part of it
-      is meant.
+    - Of a **lasso**, the same kind of logits, less sure; and its box, unless there are positive points beside
+      it. Together with a mask it says which part of it is meant.
 
     Logits and boxes that were given as such stay as they are.
 
@@ -62,8 +59,6 @@ def plain(
         The rectangle x0, y0, x1, y1 of the plane, between pixel edges, that mask prompts of the model cover.
     cells : int, default 256
         Along each side of the logits.
-    lasso_box : bool, default True
-        Whether the model is better with the box of a lasso than without.
 
     Raises
     ------
@@ -83,17 +78,13 @@ def plain(
         if part.any():
             share, sure = part, _MASK_LOGIT
     seen = share is not None and bool((share > 0.5).any())
+    positive, negative = points[labels == 1], points[labels == 0]
     if box is None and prompts.lasso is not None:
-        if lasso_box or share is None or share.sum() < _LEAST_CELLS:
-            box = _clipped(prompts.lasso.min(axis=0), prompts.lasso.max(axis=0), size)
+        box = _clipped(prompts.lasso.min(axis=0), prompts.lasso.max(axis=0), size)
+        box = _unless_beside(box, positive)
     elif prompts.mask is not None:
-        negative = points[labels == 0]
-        if box is None:
-            box = _box_around(prompts.mask)
-            positive = points[labels == 1]
-            beside = (positive < box[:2]) | (positive > box[2:])
-            if beside.any() or (seen and len(negative)):
-                box = None
+        if box is None and not (seen and len(negative)):
+            box = _unless_beside(_box_around(prompts.mask), positive)
         points = np.concatenate([points, [_deepest(prompts.mask, negative)]])
         labels = np.append(labels, np.int64(1))
     logits = prompts.mask_input
@@ -124,6 +115,11 @@ def _box_around(mask: Mask) -> Array:
     """The box of a mask, between pixel edges."""
     (row, column), (height, width) = mask.origin, mask.bits.shape
     return np.array([column, row, column + width, row + height]) - 0.5
+
+
+def _unless_beside(box: Array, points: Array) -> Array | None:
+    """No box where points of the object lie beside it: nobody knows how far it reaches there."""
+    return None if ((points < box[:2]) | (points > box[2:])).any() else box
 
 
 def _deepest(mask: Mask, apart: Array) -> tuple[float, float]:

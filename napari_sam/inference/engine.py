@@ -256,10 +256,7 @@ def decode(
     predictions: dict[int, Prediction] = {}
     held = [embedding]
     for portion in _portions(prompts):
-        asked = {
-            i: plain(prompts[i], size, frame, cells=model.mask_cells, lasso_box=model.lasso_box)
-            for i in portion
-        }
+        asked = {i: plain(prompts[i], size, frame, cells=model.mask_cells) for i in portion}
 
         def attempt(chunk: Sequence[int], asked: dict[int, Prompts] = asked) -> list[Prediction]:
             # Only the newest copy is kept: after a move to the CPU the one on the device has to go.

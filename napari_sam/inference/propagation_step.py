@@ -70,7 +70,9 @@ def _prompts(model: PromptableModel, embedding: Embedding, mask: Mask) -> Prompt
     return Prompts(
         points=np.array([_deepest(mask)]),
         labels=np.ones(1, dtype=np.int64),
-        box=np.array([x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5]) if model.lasso_box else None,
+        box=np.array([x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5])
+        if model.propagates_boxes
+        else None,
         mask_input=_logits(mask, np.array(embedding.low_res_frame), cells),
     )
 

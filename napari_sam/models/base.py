@@ -144,8 +144,8 @@ class PromptableModel(nn.Module, ABC):
     objects_hang_together : bool
         Objects are of one piece: what lies apart in a mask is not of the object. Counts where nobody looks at
         each mask.
-    lasso_box : bool
-        A lasso is better given as a mask prompt and its box than as a mask prompt alone.
+    propagates_boxes : bool
+        What an object looked like on the plane before is better given with its box than without.
     keeps_embeddings : bool
         To read an embedding from disk is much faster than to compute it; see :meth:`kept`.
     float32_buffers : frozenset of str
@@ -159,7 +159,7 @@ class PromptableModel(nn.Module, ABC):
     finds_centres: ClassVar[bool] = False
     objects_hang_together: ClassVar[bool] = False
     mask_cells: ClassVar[int] = LOW_RES_SIZE
-    lasso_box: ClassVar[bool] = True
+    propagates_boxes: ClassVar[bool] = True
     keeps_embeddings: ClassVar[bool] = False
     float32_buffers: ClassVar[frozenset[str]] = frozenset()
 

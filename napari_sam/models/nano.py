@@ -108,8 +108,8 @@ class Nano(PromptableModel):
     objects_hang_together = True
     # Windows are cut out of mask prompts, so that small objects on large planes gain from finer ones.
     mask_cells = 1024
-    # Trained with boxes that are tight.
-    lasso_box = False
+    # It believes boxes, and objects move and grow from plane to plane.
+    propagates_boxes = False
     float32_buffers = frozenset({"frequencies"})
 
     def __init__(self) -> None:
