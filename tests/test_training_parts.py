@@ -18,12 +18,12 @@ from napari_sam.models.nano import Nano
 from napari_sam.models.sam import Sam
 from napari_sam.models.sam_image_encoder import ImageEncoderViT, ViTSize
 from napari_sam.training.augment import augment
-from napari_sam.training.data import unit
+from napari_sam.training.data import pick_objects, unit
 from napari_sam.training.lora import add_low_rank, merged_state
 from napari_sam.training.losses import iou, sam_losses, sam_prompt_loss
 from napari_sam.training.muon import Muon, optimizers
 from napari_sam.training.prompts import SimulatedPrompts
-from napari_sam.training.rough import begin_with_masks, half_planes, rough_masks
+from napari_sam.training.rough import begin_with_masks, half_planes, neighbours, rough_masks
 from napari_sam.training.sources import Shelf, from_index, hold_out, pair
 
 
@@ -299,3 +299,55 @@ def test_a_wrong_mask_begins_with_a_click_that_mends_it() -> None:
     missing = (wanted & ~given).flatten(1).sum(1) > 3 * (given & ~wanted).flatten(1).sum(1)
     assert (label[clicked & missing] == 1).float().mean() > 0.8
     assert (label[clicked & cut] == 0).float().mean() > 0.8
+
+
+def test_neighbours_share_a_window_and_a_border() -> None:
+    masks = torch.zeros(6, 64, 64, dtype=torch.bool)
+    masks[0, 10:30, 10:30] = True
+    masks[1, 30:40, 12:20] = True  # below the first one
+    masks[2, 8:32, 33:40] = True  # beside it, along more of its border, with a gap
+    masks[3, 50:60, 50:60] = True  # far from all others
+    masks[4] = masks[2]  # of another window
+    masks[5, 30:40, 30:40] = True
+    assert neighbours(masks, torch.tensor([0, 0, 0, 0, 1, 1])).tolist() == [2, 0, 0, -1, 5, 4]
+
+
+def test_a_mask_that_holds_a_neighbour_comes_with_a_click_on_it() -> None:
+    disc = some_discs(25, 1)[0]
+    truth = torch.stack([disc, disc.roll(50, dims=1)] * 200)
+    owner = torch.arange(400) // 2
+    boxes = torch.full((400, 4), 9.0)
+    first = SimulatedPrompts(
+        torch.tensor([[[50.5, 70.5]], [[100.5, 70.5]]] * 200), torch.ones(400, 1, dtype=torch.long), boxes
+    )
+    wanted, prompts, logits = begin_with_masks(truth, 2, first, torch.Generator().manual_seed(0), owner)
+    given = F.interpolate(logits, scale_factor=2.0, mode="bilinear")[:, 0] > 0
+    other = truth[torch.arange(400) ^ 1]
+    merged = (given & other).flatten(1).sum(1) > 1000
+    assert 0.1 < merged.float().mean() < 0.2
+    assert torch.equal(wanted[merged], truth[merged])
+    assert prompts.boxes[merged].isnan().all()
+    assert (prompts.labels[merged, 0] == 1).all()
+    x, y = prompts.points[:, 1].long().unbind(1)
+    on_other = other[torch.arange(400), y, x]
+    assert on_other[merged].float().mean() > 0.8
+    assert (prompts.labels[:, 1] == 0)[merged & on_other].all()
+    # Nothing is merged where nobody says what is in one window.
+    _, _, alone = begin_with_masks(truth, 2, first, torch.Generator().manual_seed(0))
+    assert ((alone[:, 0] > 0).flatten(1).sum(1) < 0.7 * truth[0].sum()).all()
+
+
+def test_half_of_the_windows_show_neighbours() -> None:
+    labels = torch.zeros(256, 256, dtype=torch.long)
+    for number in range(64):
+        y, x = divmod(number, 8)
+        labels[y * 32 : y * 32 + 30, x * 32 : x * 32 + 30] = number + 1
+    rng = np.random.default_rng(0)
+    picked = [pick_objects(labels, 2, rng) for _ in range(400)]
+    assert all(len(set(some)) == 2 for some in picked)
+    steps = np.abs(np.diff([np.divmod(some - 1, 8) for some in picked], axis=-1)).max(axis=(1, 2))
+    # Others are neighbours by chance: at most 8 of 63.
+    assert 0.5 < (steps == 1).mean() < 0.68
+    assert len({tuple(some) for some in picked}) > 200
+    assert sorted(pick_objects(labels, 99, rng)) == list(range(1, 65))
+    assert len(pick_objects(labels, 1, rng)) == 1

@@ -28,6 +28,10 @@ _VOLUME_STEP = 4
 """Neighbouring planes of a volume are nearly equal: every fourth is kept."""
 _MIN_AREA = 12
 """Smallest object that is trained on, in working pixels."""
+_NEIGHBOURS = 0.5
+"""How often the second object of a window is a neighbour of the first."""
+_GAP = 4
+"""Working pixels between neighbours, at most."""
 _PARTIAL = ("colicoords_ecoli", "ampis_powder_sem", "drosophila_eggchambers")
 """Data sets in which objects may lack a label: their background proves nothing."""
 _SCALES = (0.15, 4.0)
@@ -164,10 +168,19 @@ def crop_at(
 def pick_objects(
     labels: Tensor, most: int, rng: np.random.Generator, least: int = _MIN_AREA
 ) -> NDArray[np.int64]:
-    """Ids of at most ``most`` random objects of a window that have at least ``least`` pixels."""
+    """Ids of at most ``most`` random objects of a window that have at least ``least`` pixels.
+
+    Half of the time the second one is a neighbour of the first, if there is any: which of two touching
+    objects is meant has to be learned.
+    """
     ids, counts = np.unique(labels.numpy(), return_counts=True)
-    ids = ids[(ids > 0) & (counts >= least)]
-    return rng.permutation(ids)[:most]
+    ids = rng.permutation(ids[(ids > 0) & (counts >= least)])
+    if 1 < most < len(ids) and rng.random() < _NEIGHBOURS:
+        first = (labels == int(ids[0])).float()[None, None]
+        around = F.max_pool2d(first, 2 * _GAP + 1, 1, _GAP)[0, 0] > 0
+        far = ~np.isin(ids[1:], labels[around].numpy())
+        ids[1:] = ids[1:][np.argsort(far, kind="stable")]
+    return ids[:most]
 
 
 def dense_target(labels: Tensor, group: str, *, partial: bool = False) -> Tensor:

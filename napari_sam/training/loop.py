@@ -319,7 +319,9 @@ def _rounds(model: Nano, batch: _Batch) -> tuple[Tensor, list[float]]:
     def criterion(found: Tensor, scores: Tensor, target: Tensor, _: SimulatedPrompts) -> Tensor:
         return prompt_loss(found, scores, target)
 
-    loss, quality = follow_prompts(decode, criterion, truth, FINE_STRIDE, second_looks=SECOND_LOOKS)
+    loss, quality = follow_prompts(
+        decode, criterion, truth, FINE_STRIDE, second_looks=SECOND_LOOKS, owner=owner
+    )
     return loss + DENSE_WEIGHT * dense_loss(features.dense, dense), quality
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from napari_sam.training.prompts import SimulatedPrompts, correct
 
-__all__ = ["begin_with_masks", "half_planes", "rough_masks"]
+__all__ = ["begin_with_masks", "half_planes", "neighbours", "rough_masks"]
 
 _ROUGHNESS = 0.12
 """Standard deviation of the shift, as a share of an object's radius, of its stretching, and of its turn."""
@@ -17,18 +17,24 @@ _RAMP = 5
 """Cells over which the logits of a rough mask rise."""
 _SURE = 10.0
 """The logit of what is inside it."""
-_VERY_ROUGH_SHARE, _MISSING_SHARE, _CUT_SHARE = 0.2, 0.15, 0.15
-"""How many objects begin with a mask that only a click can mend: a very rough one, half of the object, or all
-of it though half is wanted. The others' masks are about right."""
-_WRONG_SHARE = _VERY_ROUGH_SHARE + _MISSING_SHARE + _CUT_SHARE
+_WRONG = {"very rough": 0.15, "missing": 0.15, "cut": 0.12, "merged": 0.15}
+"""How many objects begin with a mask that only a click can mend: a very rough one, half of the object, all of
+it though half is wanted, or a neighbour with it. The others' masks are about right."""
+_WRONG_SHARE = sum(_WRONG.values())
 _CLICKED = 0.4
 """How many of those others get a corrective click, too."""
+_APART = 4
+"""Pixels between two objects that somebody may take for one."""
 _HALF = 0.2, 0.85
 """Least and greatest share of an object that counts as half of it."""
 
 
 def begin_with_masks(
-    truth: Tensor, stride: int, prompts: SimulatedPrompts, generator: torch.Generator | None = None
+    truth: Tensor,
+    stride: int,
+    prompts: SimulatedPrompts,
+    generator: torch.Generator | None = None,
+    owner: Tensor | None = None,
 ) -> tuple[Tensor, SimulatedPrompts, Tensor]:
     """Masks to begin with, and what a user says to them.
 
@@ -44,6 +50,8 @@ def begin_with_masks(
         With one point inside each, or that point as padding.
     generator : torch.Generator, optional
         On the device of ``truth``.
+    owner : Tensor, shape (B,), int64, optional
+        The window of each object. Without it no mask holds a neighbour.
 
     Returns
     -------
@@ -57,11 +65,14 @@ def begin_with_masks(
     half = truth & half_planes(truth, generator)
     share = half.flatten(1).sum(1) / truth.flatten(1).sum(1).clamp(min=1)
     halved = (share > _HALF[0]) & (share < _HALF[1])
-    very_rough = kind < _VERY_ROUGH_SHARE
-    missing = halved & (kind >= _VERY_ROUGH_SHARE) & (kind < _VERY_ROUGH_SHARE + _MISSING_SHARE)
-    cut = halved & (kind >= _VERY_ROUGH_SHARE + _MISSING_SHARE) & (kind < _WRONG_SHARE)
-    clicked = very_rough | missing | cut | (kind > 1 - (1 - _WRONG_SHARE) * _CLICKED)
+    ends = torch.tensor(list(_WRONG.values()), device=truth.device).cumsum(0)
+    # What cannot be wrong in its way is about right.
+    other = torch.full_like(kind, -1, dtype=torch.long) if owner is None else neighbours(truth, owner)
+    very_rough, missing, cut, merged = F.one_hot(torch.bucketize(kind, ends), len(_WRONG) + 1).bool().T[:-1]
+    missing, cut, merged = missing & halved, cut & halved, merged & (other >= 0)
     begin = torch.where(missing[:, None, None], half, truth)
+    begin = begin | (truth[other] & merged[:, None, None])
+    clicked = very_rough | missing | cut | merged | (kind > 1 - (1 - _WRONG_SHARE) * _CLICKED)
     roughness = torch.where(very_rough, _VERY_ROUGH, _ROUGHNESS)
     logits = rough_masks(F.avg_pool2d(begin[:, None].float(), stride)[:, 0], generator, roughness)
     wanted = torch.where(cut[:, None, None], half, truth)
@@ -79,6 +90,26 @@ def begin_with_masks(
         ),
         logits,
     )
+
+
+def neighbours(masks: Tensor, owner: Tensor) -> Tensor:
+    """Which other mask of its window each touches along the longest border: shape (B,), int64, or -1.
+
+    Touching is to be at most about :data:`_APART` pixels apart.
+
+    Parameters
+    ----------
+    masks : Tensor, shape (B, H, W), bool
+    owner : Tensor, shape (B,), int64
+        The window of each.
+    """
+    coarse = F.max_pool2d(masks[:, None].float(), _APART)
+    grown = F.max_pool2d(coarse, 3, 1, 1)
+    shared = grown.flatten(1) @ coarse.flatten(1).T
+    shared = shared * (owner[:, None] == owner)
+    shared.fill_diagonal_(0)
+    most, which = shared.max(1)
+    return torch.where(most > 0, which, -1)
 
 
 def half_planes(masks: Tensor, generator: torch.Generator | None = None) -> Tensor:

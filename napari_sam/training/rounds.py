@@ -39,6 +39,7 @@ def follow_prompts(
     jitter: tuple[float, float] = (0.0, 0.05),
     most: float = 10.0,
     second_looks: float = 0.0,
+    owner: Tensor | None = None,
 ) -> tuple[Tensor, list[float]]:
     """Prompt objects, and correct some times (Kirillov et al. 2023, appendix A, "Training algorithm").
 
@@ -60,6 +61,8 @@ def follow_prompts(
     second_looks : float
         How often a model that looks twice in use does so here: each round is answered once without logits,
         and once with those of the first answer. Both count.
+    owner : Tensor, shape (B,), int64, optional
+        The window of each object: masks to begin with may then hold a neighbour, too.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def follow_prompts(
     prompts = first_prompts(truth, generator, jitter=jitter, most=most)
     logits: Tensor | None = None
     if bool(torch.rand((), generator=generator, device=device) < _MASK_SHARE):
-        truth, prompts, logits = begin_with_masks(truth, stride, prompts, generator)
+        truth, prompts, logits = begin_with_masks(truth, stride, prompts, generator, owner)
     target = F.avg_pool2d(truth[:, None].float(), stride)[:, 0]
     loss = torch.zeros((), device=device)
     quality: list[float] = []

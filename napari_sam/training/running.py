@@ -181,6 +181,7 @@ class Run:
             jitter=trainee.jitter,
             most=trainee.most_jitter,
             second_looks=trainee.second_looks,
+            owner=batch.owner,
         )
         shown = float(loss.detach()) / min(2, len(quality))  # as many rounds count
         dense = trainee.dense_loss(batch.features, batch.labels, batch.items)
