@@ -14,7 +14,7 @@ from typing import Any
 from napari_sam.atomic import open_atomic
 from napari_sam.evaluation.scores import Automatic, Evaluation, Interactive, Level, Line
 
-__all__ = ["automatic_table", "interactive_table", "tables", "write_csv", "write_json"]
+__all__ = ["automatic_table", "interactive_table", "markdown_table", "tables", "write_csv", "write_json"]
 
 _STEPS = (2, 3, 4, 5, 6, 9, 12, 16, 20)
 """After how many clicks a table on the screen has a column, as far as they were tried."""
@@ -60,7 +60,7 @@ def interactive_table(lines: Sequence[Line]) -> str:
         ]
         for line, one in measured
     ]
-    return _table([*header, "NoC@85", "NoC@90", "encode ms", "click ms"], rows)
+    return markdown_table([*header, "NoC@85", "NoC@90", "encode ms", "click ms"], rows)
 
 
 def automatic_table(lines: Sequence[Line]) -> str:
@@ -80,7 +80,9 @@ def automatic_table(lines: Sequence[Line]) -> str:
         ]
         for line, one in measured
     ]
-    return _table([*header, "AP50", "AP75", "AP", "SA50", "mSA", "SEG", "seconds"], rows) if rows else ""
+    return (
+        markdown_table([*header, "AP50", "AP75", "AP", "SA50", "mSA", "SEG", "seconds"], rows) if rows else ""
+    )
 
 
 def write_csv(path: Path, found: Evaluation, *, modalities: bool = False) -> None:
@@ -148,8 +150,14 @@ def _title(line: Line) -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown: the first two columns on the left, numbers on the right, all of one width."""
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown: the first two columns on the left, numbers on the right, all of one width.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : sequence of sequence of str
+    """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
     def row(cells: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from napari_sam.evaluation.propagated import (
     middle,
     solids,
 )
+from napari_sam.evaluation.report import markdown_table
 from napari_sam.evaluation.tracks import id_switches
 from napari_sam.inference.files import read_image
 from napari_sam.inference.video_frames import VideoFrames, open_video
@@ -136,14 +137,7 @@ def format_lines(lines: Sequence[Line]) -> str:
         ]
         for line in lines
     ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    rule = [("-" * width) + ("-" if place < 2 else ":") for place, width in enumerate(widths)]
-    padded = [
-        [cell.ljust(width) if place < 2 else cell.rjust(width) for place, (cell, width) in enumerate(cells)]
-        for cells in (list(zip(row, widths, strict=True)) for row in (header, *rows))
-    ]
-    texts = [f"| {' | '.join(row)} |" for row in padded]
-    return "\n".join([texts[0], f"|-{'|-'.join(rule)}|", *texts[1:]])
+    return markdown_table(header, rows)
 
 
 def evaluate(
