@@ -36,6 +36,7 @@ from napari_sam.training.prompts import (
     drop_some,
     first_prompts,
     sample_points,
+    several_points,
     tight_boxes,
 )
 from napari_sam.training.rounds import follow_prompts, repeated
@@ -212,6 +213,17 @@ def test_first_prompts_and_corrections() -> None:
     x, y = more.points[:, 1].long().unbind(-1)
     assert (predicted != masks)[torch.arange(64), y, x].all()
     assert (correct(prompts, masks, masks, generator()).labels[:, 1] == -1).all()
+    several = several_points(prompts, masks, 0.5, generator())
+    added = (several.labels[:, 1:] == 1).sum(1)
+    assert torch.equal(several.points[:, :1], prompts.points)
+    assert (added[~has_point] == 0).all()
+    assert 0.3 < (added[has_point] > 0).float().mean() < 0.7
+    assert set(added.tolist()) == {0, 1, 2, 3, 4}
+    which, column = (several.labels == 1).nonzero().T
+    x, y = several.points[which, column].long().unbind(-1)
+    assert masks[which, y, x].all()
+    assert x.max() - x.min() > 80
+    assert several_points(prompts, masks, 0.0, generator()) is prompts
     fewer = drop_some(more, 0.5, generator())
     bare = (fewer.labels == -1).all(1) & fewer.boxes.isnan().all(1)
     assert 10 < bare.sum() < 54

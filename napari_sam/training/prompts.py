@@ -18,12 +18,15 @@ __all__ = [
     "drop_some",
     "first_prompts",
     "sample_points",
+    "several_points",
     "tight_boxes",
 ]
 
 _DEPTH = 5
 """Side of the neighbourhood that tells how deep in a region a pixel lies: in blocks of 2 x 2 pixels, and of
 twice and of four times as many."""
+_SEVERAL = 4
+"""Points that an object gets besides the first one, at most, where it gets any."""
 
 
 @dataclass(slots=True)
@@ -130,6 +133,39 @@ def first_prompts(
     boxes[~has_box] = torch.nan
     labels = torch.where(has_point, 1, -1)[:, None]
     return SimulatedPrompts(points[:, None], labels, boxes)
+
+
+def several_points(
+    prompts: SimulatedPrompts, masks: Tensor, share: float, generator: torch.Generator | None = None
+) -> SimulatedPrompts:
+    """Add points anywhere inside to a random share of the objects, as a scribble or eager clicks do.
+
+    Parameters
+    ----------
+    prompts : SimulatedPrompts
+        With one point of each object, or padding.
+    masks : Tensor, shape (B, H, W), bool
+    share : float
+        Of objects that have a point: these get 1 to 4 more. The others get padding.
+    generator : torch.Generator, optional
+        On the device of the masks.
+    """
+    count, device = len(masks), masks.device
+    chosen = (torch.rand(count, generator=generator, device=device) < share) & (prompts.labels[:, 0] == 1)
+    rows = chosen.nonzero()[:, 0]
+    if not len(rows):
+        return prompts
+    number = torch.randint(1, _SEVERAL + 1, (count,), generator=generator, device=device) * chosen
+    uniform = torch.zeros(len(rows) * _SEVERAL, device=device)
+    more = prompts.points.repeat(1, _SEVERAL, 1)
+    drawn = sample_points(masks[rows].repeat_interleave(_SEVERAL, dim=0), uniform, generator)
+    more[rows] = drawn.view(-1, _SEVERAL, 2)
+    there = torch.arange(_SEVERAL, device=device) < number[:, None]
+    return SimulatedPrompts(
+        torch.cat([prompts.points, more], dim=1),
+        torch.cat([prompts.labels, torch.where(there, 1, -1)], dim=1),
+        prompts.boxes,
+    )
 
 
 def correct(

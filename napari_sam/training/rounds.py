@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_sam.training.losses import iou
-from napari_sam.training.prompts import SimulatedPrompts, correct, drop_some, first_prompts
+from napari_sam.training.prompts import SimulatedPrompts, correct, drop_some, first_prompts, several_points
 from napari_sam.training.rough import begin_with_masks
 
 __all__ = ["Criterion", "Decode", "follow_prompts", "repeated"]
@@ -25,6 +25,8 @@ _ROUND_SHARES = (0.35, 0.3, 0.2, 0.15)
 """How many rounds of prompts an object gets, and how often."""
 _MASK_SHARE = 0.3
 """How often objects begin with masks: of another program, or of the plane before."""
+_SEVERAL_SHARE = 0.2
+"""How many of the objects that have a point and no mask begin with several, all of them inside."""
 _MASK_ONLY_SHARE = 0.1
 """How many objects lose all prompts but the mask, in rounds that have one."""
 
@@ -80,6 +82,8 @@ def follow_prompts(
     logits: Tensor | None = None
     if bool(torch.rand((), generator=generator, device=device) < _MASK_SHARE):
         truth, prompts, logits = begin_with_masks(truth, stride, prompts, generator, owner)
+    else:
+        prompts = several_points(prompts, truth, _SEVERAL_SHARE, generator)
     target = F.avg_pool2d(truth[:, None].float(), stride)[:, 0]
     loss = torch.zeros((), device=device)
     quality: list[float] = []
