@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from napari_sam.errors import NapariSamError
 from napari_sam.evaluation.clicks import Bits, centre, iou, next_click
-from napari_sam.evaluation.datasets import list_index, some_of_each
+from napari_sam.evaluation.datasets import Sample, list_index, some_of_each
 from napari_sam.evaluation.interactive import Ask, Target, targets, with_model
 from napari_sam.evaluation.report import markdown_table
 from napari_sam.inference.image import as_rgb
@@ -218,7 +218,7 @@ def evaluate(
 
 def _planes(
     index: Path, split: str, datasets: Sequence[str] | None, images: int | None, seed: int
-) -> Iterator[Any]:
+) -> Iterator[Sample]:
     for file in some_of_each(list_index(index, split, datasets), images, seed):
         yield from file.planes()
 
