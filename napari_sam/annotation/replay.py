@@ -13,7 +13,7 @@ from napari_sam.annotation.opening import open_with_image
 from napari_sam.annotation.plane import Plane
 from napari_sam.annotation.records import Answer, Look, SamObject
 from napari_sam.annotation.segmenting import Segmenter
-from napari_sam.inference.mask import Mask
+from napari_sam.inference.mask import mask_iou
 
 if TYPE_CHECKING:
     from napari_sam.models.base import PromptableModel
@@ -42,7 +42,7 @@ class Recomputed:
     @property
     def iou(self) -> float:
         """Intersection over union of both masks; 1 if both are empty."""
-        return _iou(self.saved.mask, self.answer.mask)
+        return mask_iou(self.saved.mask, self.answer.mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _ask(
             if answer.mask != saved.mask and len(items) > 1:
                 # Sums in another order differ in the last digit: it was perhaps asked alone.
                 alone = _same_candidate(segmenter.answers([asked], plane, look)[0], saved)
-                if _iou(alone.mask, saved.mask) > _iou(answer.mask, saved.mask):
+                if mask_iou(alone.mask, saved.mask) > mask_iou(answer.mask, saved.mask):
                     answer = alone
             document.answer(item.uid, plane, answer)
             results.append(Recomputed(item.id, plane, saved, answer))
@@ -166,8 +166,3 @@ def _doubts_on(segmenter: Segmenter, name: str, digests: set[str]) -> list[str]:
     asked = segmenter.model.name
     others = f"those of {name}, with which" if asked != name else "those with which"
     return [f"The weights of {asked} are not {others} the annotation was made: masks may differ."]
-
-
-def _iou(one: Mask, other: Mask) -> float:
-    union = (one | other).area
-    return (one & other).area / union if union else 1.0

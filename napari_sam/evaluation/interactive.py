@@ -77,8 +77,7 @@ class Target:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """The tight box x0, y0, x1, y1, along the outer edges of the outermost pixels."""
-        x, y, width, height = self.mask.bbox_xywh
-        return x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5
+        return self.mask.box_edges
 
 
 @dataclass(frozen=True, slots=True)

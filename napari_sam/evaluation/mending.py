@@ -9,9 +9,8 @@ wide is given without any click.
 from __future__ import annotations
 
 import math
-import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,24 +20,25 @@ import typer
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_sam.errors import NapariSamError
 from napari_sam.evaluation.clicks import Bits, centre, iou, next_click
-from napari_sam.evaluation.datasets import Sample, list_index, some_of_each
+from napari_sam.evaluation.command import run_alone
+from napari_sam.evaluation.datasets import list_index, some_of_each
 from napari_sam.evaluation.interactive import Ask, Target, targets, with_model
 from napari_sam.evaluation.report import markdown_table
+from napari_sam.evaluation.scores import Level
 from napari_sam.inference.image import as_rgb
-from napari_sam.inference.mask import Mask
+from napari_sam.inference.mask import Mask, mask_iou, window_around
 from napari_sam.inference.prompts import Prompts
 
 __all__ = ["KINDS", "Mended", "evaluate", "main", "mend", "mending_table", "spoil"]
 
 KINDS = ("half is missing", "a piece is missing", "a leak", "a neighbour with it", "too wide, no click")
 """In what ways masks are wrong."""
+_HALF, _PIECE, _LEAK, _NEIGHBOUR, _WIDE = KINDS
 _LEAST_AREA = 64
 """Of smaller objects no piece is large enough to be missing."""
 _GAP = 3
 """Pixels between neighbours, at most."""
-_MEAN = "mean of data sets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ def spoil(truth: Bits, neighbour: Bits, rng: np.random.Generator) -> dict[str, B
     both = truth | neighbour
     closed = ndimage.binary_closing(np.pad(both, _GAP), iterations=_GAP)[_GAP:-_GAP, _GAP:-_GAP]
     wrong = {
-        KINDS[0]: truth & (along < rng.uniform(-0.3, 0.3) * radius),
-        KINDS[1]: truth & ~disc(0.45, 0.5),
-        KINDS[2]: truth | disc(1.1, 0.5),
-        KINDS[3]: both | closed if neighbour.any() else truth,
-        KINDS[4]: ndimage.binary_dilation(truth, iterations=max(2, round(0.25 * radius))),
+        _HALF: truth & (along < rng.uniform(-0.3, 0.3) * radius),
+        _PIECE: truth & ~disc(0.45, 0.5),
+        _LEAK: truth | disc(1.1, 0.5),
+        _NEIGHBOUR: both | closed if neighbour.any() else truth,
+        _WIDE: ndimage.binary_dilation(truth, iterations=max(2, round(0.25 * radius))),
     }
     return {kind: mask for kind, mask in wrong.items() if mask.any() and (mask != truth).any()}
 
@@ -121,15 +121,16 @@ def mend(
     for target in objects:
         if target.mask.area < _LEAST_AREA:
             continue
-        rows, columns = _around(labels, target)
+        # With as much around it as it is wide.
+        rows, columns = window_around(target.mask, max(target.mask.bits.shape) + _GAP)
+        origin = (rows.start, columns.start)
         part = labels[rows, columns]
         truth = part == target.label
+        y, x = centre(truth)
+        middle = (x + origin[1], y + origin[0])
         rng = np.random.default_rng([seed, *target.mask.origin])
         for kind, wrong in spoil(truth, _neighbour(part, truth), rng).items():
-            origin = (rows.start, columns.start)
-            y, x = centre(truth)
-            middle = (x + origin[1], y + origin[0])
-            click = None if kind == KINDS[4] else next_click(truth, wrong, origin)
+            click = None if kind == _WIDE else next_click(truth, wrong, origin)
             points = [] if click is None else [(click.x, click.y)]
             said = [] if click is None else [int(click.positive)]
             asked.append((kind, iou(truth, wrong), target.mask))
@@ -138,19 +139,9 @@ def mend(
             )
             alone.append(Prompts.create(size, [*points, middle], [*said, 1]))
     return [
-        Mended(kind, before, _overlap(truth, after.mask), _overlap(truth, without.mask))
+        Mended(kind, before, mask_iou(truth, after.mask), mask_iou(truth, without.mask))
         for (kind, before, truth), after, without in zip(asked, ask(with_mask), ask(alone), strict=True)
     ]
-
-
-def _around(labels: NDArray[np.integer[Any]], target: Target) -> tuple[slice, slice]:
-    """Rows and columns of an object, with as much around it as it is wide."""
-    margin = max(target.mask.bits.shape) + _GAP
-    first, second = (
-        slice(max(0, part.start - margin), min(side, part.stop + margin))
-        for part, side in zip(target.mask.slices, labels.shape, strict=True)
-    )
-    return first, second
 
 
 def _neighbour(part: NDArray[np.integer[Any]], truth: Bits) -> Bits:
@@ -162,11 +153,6 @@ def _neighbour(part: NDArray[np.integer[Any]], truth: Bits) -> Bits:
     areas = [np.count_nonzero(part == value) for value in touching]
     largest: Bits = part == touching[int(np.argmax(areas))]
     return largest
-
-
-def _overlap(truth: Mask, mask: Mask) -> float:
-    shared = (truth & mask).area
-    return shared / (truth.area + mask.area - shared)
 
 
 def mending_table(results: Mapping[str, Sequence[Mended]]) -> str:
@@ -181,7 +167,7 @@ def mending_table(results: Mapping[str, Sequence[Mended]]) -> str:
         every = [value for (_, other), value in means.items() if other == kind]
         if len(results) > 1 and every:
             objects = sum(count for count, _ in every)
-            means[_MEAN, kind] = objects, np.mean([value for _, value in every], axis=0)
+            means[Level.MEAN.value, kind] = objects, np.mean([value for _, value in every], axis=0)
     rows = [
         [dataset, kind, str(count), *(f"{value:.3f}" for value in values)]
         for (dataset, kind), (count, values) in means.items()
@@ -209,29 +195,17 @@ def evaluate(
         torch.set_num_threads(threads)
     begin = with_model(load_model(model, device=device))
     results: dict[str, list[Mended]] = defaultdict(list)
-    for sample in _planes(index, split, datasets, images, seed):
-        ask = begin(as_rgb(sample.image))
-        some = targets(sample.labels, objects, seed, sample.name)
-        results[sample.dataset] += mend(ask, sample.labels, some, seed=seed)
-    typer.echo(mending_table(results))
-
-
-def _planes(
-    index: Path, split: str, datasets: Sequence[str] | None, images: int | None, seed: int
-) -> Iterator[Sample]:
     for file in some_of_each(list_index(index, split, datasets), images, seed):
-        yield from file.planes()
+        for sample in file.planes():
+            ask = begin(as_rgb(sample.image))
+            some = targets(sample.labels, objects, seed, sample.name)
+            results[sample.dataset] += mend(ask, sample.labels, some, seed=seed)
+    typer.echo(mending_table(results))
 
 
 def main() -> None:
     """Run :func:`evaluate` on the arguments of the process."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(evaluate)
-    try:
-        app(prog_name="python -m napari_sam.evaluation.mending")
-    except NapariSamError as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+    run_alone(evaluate, "mending")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_sam.atomic import open_atomic
 from napari_sam.errors import ImageError, NapariSamError
+from napari_sam.evaluation.command import run_alone
 from napari_sam.evaluation.datasets import LabelledFile, list_index
 from napari_sam.evaluation.moving_cells import moving_cells
 from napari_sam.evaluation.propagated import (
@@ -28,6 +29,7 @@ from napari_sam.evaluation.propagated import (
     solids,
 )
 from napari_sam.evaluation.report import markdown_table
+from napari_sam.evaluation.scores import Level
 from napari_sam.evaluation.tracks import id_switches
 from napari_sam.inference.files import read_image
 from napari_sam.inference.video_frames import VideoFrames, open_video
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "evaluate", "format_lines", "main", "summarise_stacks"]
 
-MEAN = "mean of data sets"
 FILMS = "moving cells"
 _STACKS = (".tif", ".tiff", ".npy")
 _DIVISIONS = 3
@@ -93,7 +94,7 @@ def summarise_stacks(results: Mapping[tuple[str, str], Sequence[tuple[StackResul
         if len(same) > 1:
             lines.append(
                 Line(
-                    MEAN,
+                    Level.MEAN.value,
                     clicks,
                     stacks=sum(line.stacks for line in same),
                     objects=sum(line.objects for line in same),
@@ -240,13 +241,7 @@ def _tell(results: Mapping[tuple[str, str], Sequence[object]]) -> None:
 
 def main() -> None:
     """Run :func:`evaluate` on the arguments of the process."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(evaluate)
-    try:
-        app(prog_name="python -m napari_sam.evaluation.volumes")
-    except NapariSamError as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+    run_alone(evaluate, "volumes")
 
 
 if __name__ == "__main__":

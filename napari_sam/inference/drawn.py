@@ -84,7 +84,7 @@ def plain(
         box = _unless_beside(box, positive)
     elif prompts.mask is not None:
         if box is None and not (seen and len(negative)):
-            box = _unless_beside(_box_around(prompts.mask), positive)
+            box = _unless_beside(np.array(prompts.mask.box_edges), positive)
         points = np.concatenate([points, [_deepest(prompts.mask, negative)]])
         labels = np.append(labels, np.int64(1))
     logits = prompts.mask_input
@@ -109,12 +109,6 @@ def _length(scribble: Scribble) -> float:
 def _clipped(low: Array, high: Array, size: tuple[int, int]) -> Array:
     edge = np.array([size[1], size[0]]) - 0.5
     return np.concatenate([np.clip(low, -0.5, edge), np.clip(high, -0.5, edge)])
-
-
-def _box_around(mask: Mask) -> Array:
-    """The box of a mask, between pixel edges."""
-    (row, column), (height, width) = mask.origin, mask.bits.shape
-    return np.array([column, row, column + width, row + height]) - 0.5
 
 
 def _unless_beside(box: Array, points: Array) -> Array | None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.inference.resample import reach, read_mask
 
-__all__ = ["Mask", "box_around"]
+__all__ = ["Mask", "box_around", "mask_iou", "window_around"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,6 +226,12 @@ class Mask:
         (row, column), (height, width) = self.origin, self.bits.shape
         return column, row, width, height
 
+    @property
+    def box_edges(self) -> tuple[float, float, float, float]:
+        """The box x0, y0, x1, y1 along the outer edges of the outermost pixels, as a prompt; not if empty."""
+        (row, column), (height, width) = self.origin, self.bits.shape
+        return column - 0.5, row - 0.5, column + width - 0.5, row + height - 0.5
+
 
 def box_around(*masks: Mask) -> tuple[slice, slice]:
     """Rows and columns of the smallest box that holds the masks; an empty one if they are all empty."""
@@ -234,3 +240,19 @@ def box_around(*masks: Mask) -> tuple[slice, slice]:
         return slice(0, 0), slice(0, 0)
     (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     return slice(int(top), int(bottom) + 1), slice(int(left), int(right) + 1)
+
+
+def window_around(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of a mask and a margin, as far as the plane reaches."""
+    rows, columns = (
+        slice(max(0, part.start - margin), min(side, part.stop + margin))
+        for part, side in zip(mask.slices, mask.shape, strict=True)
+    )
+    return rows, columns
+
+
+def mask_iou(one: Mask, other: Mask) -> float:
+    """Intersection over union of two masks of a plane; 1 if both are empty."""
+    common = (one & other).area
+    union = one.area + other.area - common
+    return common / union if union else 1.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_sam.inference import engine
 from napari_sam.inference.engine import Prediction
-from napari_sam.inference.mask import Mask
+from napari_sam.inference.mask import Mask, window_around
 from napari_sam.inference.prompts import Prompts
 from napari_sam.inference.shapes import signed_distance
 from napari_sam.models.base import LOW_RES_SIZE, Embedding, PromptableModel
@@ -65,14 +65,11 @@ def answers(
 
 def _prompts(model: PromptableModel, embedding: Embedding, mask: Mask) -> Prompts:
     """Box, deepest point, and the mask as logits that rise across its outline."""
-    x, y, width, height = mask.bbox_xywh
     cells = min(model.mask_cells, max(LOW_RES_SIZE, *mask.shape))
     return Prompts(
         points=np.array([_deepest(mask)]),
         labels=np.ones(1, dtype=np.int64),
-        box=np.array([x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5])
-        if model.propagates_boxes
-        else None,
+        box=np.array(mask.box_edges) if model.propagates_boxes else None,
         mask_input=_logits(mask, np.array(embedding.low_res_frame), cells),
     )
 
@@ -95,7 +92,7 @@ def _logits(mask: Mask, frame: NDArray[np.float64], cells: int) -> NDArray[np.fl
     logits = np.full((cells, cells), -_SURE, dtype=np.float32)
     size = np.array([frame[3] - frame[1], frame[2] - frame[0]]) / cells
     margin = int(np.ceil(_SURE / _SLOPE + size.max()))
-    rows, columns = _around(mask, margin)
+    rows, columns = window_around(mask, margin)
     distance = signed_distance(mask.bits_in(rows, columns))
     # Centres of cells, counted in pixels from the first one of the distances.
     at = [
@@ -125,7 +122,7 @@ def _agreed(prediction: Prediction, expected: Mask) -> Mask:
     doubt = 1 - min(1.0, max(0.0, float(prediction.scores[0])))
     if not doubt or found.is_empty:
         return found
-    rows, columns = _around(found | expected, _MARGIN)
+    rows, columns = window_around(found | expected, _MARGIN)
     logits = np.clip(prediction.logits_in(rows, columns)[0], -_LIMIT, _LIMIT)
     shape = np.clip(signed_distance(expected.bits_in(rows, columns)), -_LIMIT, _LIMIT)
     return Mask((rows.start, columns.start), (1 - doubt) * logits + doubt * shape > 0, expected.shape)
@@ -149,7 +146,7 @@ def contrast(plane: NDArray[Any], mask: Mask) -> tuple[float, float]:
     """
     from scipy import ndimage
 
-    rows, columns = _around(mask, _RING[1] + 1)
+    rows, columns = window_around(mask, _RING[1] + 1)
     bits = mask.bits_in(rows, columns)
     distance = ndimage.distance_transform_edt(~bits)
     ring = (distance > _RING[0]) & (distance <= _RING[1])
@@ -157,12 +154,3 @@ def contrast(plane: NDArray[Any], mask: Mask) -> tuple[float, float]:
     inside, around = values[bits], values[ring] if ring.any() else values[bits]
     spread = np.sqrt((inside.var(dtype=np.float64) + around.var(dtype=np.float64)) / 2)
     return abs(float(inside.mean(dtype=np.float64) - around.mean(dtype=np.float64))), float(spread)
-
-
-def _around(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """Rows and columns of a mask and a margin, as far as the plane reaches."""
-    rows, columns = (
-        slice(max(0, part.start - margin), min(side, part.stop + margin))
-        for part, side in zip(mask.slices, mask.shape, strict=True)
-    )
-    return rows, columns

@@ -15,7 +15,7 @@ from napari_sam.errors import DeviceError, ImageError
 from napari_sam.evaluation.clicks import centre
 from napari_sam.inference import engine
 from napari_sam.inference.image import as_rgb
-from napari_sam.inference.mask import Mask
+from napari_sam.inference.mask import Mask, mask_iou
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.base import Embedding
 from napari_sam.training.data import LabelledImage
@@ -94,10 +94,10 @@ class Validation:
             size = objects[0].shape
             for ious, prompts in (
                 (points, [Prompts.create(size, points=[_click(mask)]) for mask in objects]),
-                (boxes, [Prompts.create(size, box=_box(mask)) for mask in objects]),
+                (boxes, [Prompts.create(size, box=mask.box_edges) for mask in objects]),
             ):
                 found = engine.segment_all(trainee.model, embedding, prompts)
-                ious += [_iou(truth, segment.mask) for truth, segment in zip(objects, found, strict=True)]
+                ious += [mask_iou(truth, segment.mask) for truth, segment in zip(objects, found, strict=True)]
         if trainee.model.device != device:
             raise DeviceError(
                 f"{device} has too little memory to train and to segment: train the decoder only, or on the "
@@ -137,13 +137,3 @@ def _spread(things: Sequence[T], most: int) -> list[T]:
 def _click(mask: Mask) -> tuple[float, float]:
     row, column = centre(mask.bits)
     return float(column + mask.origin[1]), float(row + mask.origin[0])
-
-
-def _box(mask: Mask) -> tuple[float, float, float, float]:
-    x, y, width, height = mask.bbox_xywh
-    return x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5
-
-
-def _iou(truth: Mask, found: Mask) -> float:
-    both = (truth & found).area
-    return both / (truth.area + found.area - both)
