@@ -129,7 +129,10 @@ def test_several_prompts_are_looked_at_twice(
         [[[300.0, 100.0], [5.0, 5.0]], [[300.0, 100.0], [310.0, 90.0]], [[150.0, 600.0]] * 2]
     )
     mixed = PromptBatch(
-        points, torch.tensor([[1, -1], [1, 0], [-1, -1]]), torch.tensor([[torch.nan] * 4] * 2 + [box])
+        points,
+        torch.tensor([[1, -1], [1, 0], [-1, -1]]),
+        torch.tensor([[torch.nan] * 4] * 2 + [box]),
+        closely=False,
     )
     with torch.inference_mode():
         embedding = nano.encode(disks)
@@ -141,11 +144,11 @@ def test_several_prompts_are_looked_at_twice(
         torch.testing.assert_close(found.logits, torch.cat([masks[:1, 1:], later[:, 1:]]))
         torch.testing.assert_close(found.scores, torch.cat([scores[:1, 1:], better[:, 1:]]))
         calls.clear()
-        nano.decode(embedding, clicks((300.0, 100.0)), multimask=True)
+        nano.decode(embedding, replace(clicks((300.0, 100.0)), closely=False), multimask=True)
         assert len(calls) == 1
         # Whoever gives a mask has looked already.
         calls.clear()
-        prompts = boxes((280.0, 80.0, 320.0, 120.0))
+        prompts = replace(boxes((280.0, 80.0, 320.0, 120.0)), closely=False)
         nano.decode(embedding, replace(prompts, logits=torch.zeros(1, 1, 256, 256)), multimask=False)
         assert len(calls) == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -217,6 +217,7 @@ def decode(
     multimask: bool,
     *,
     size: tuple[int, int] | None = None,
+    closely: bool = True,
 ) -> list[Prediction]:
     """Predict the masks of any number of objects of one plane.
 
@@ -236,6 +237,8 @@ def decode(
     size : tuple of int, optional
         Height and width of the plane that prompts and masks are on, where the embedding was
         computed from a resized copy of it.
+    closely : bool
+        Without it, a model that can answer faster and less exactly does so: for points that are many.
 
     Returns
     -------
@@ -262,7 +265,8 @@ def decode(
             # Only the newest copy is kept: after a move to the CPU the one on the device has to go.
             held[0] = on_device_of(model, held[0])
             together = batch([asked[i] for i in chunk], model.device, scale)
-            return _predictions(model.decode(held[0], together, multimask=multimask), held[0], size)
+            found = model.decode(held[0], replace(together, closely=closely), multimask=multimask)
+            return _predictions(found, held[0], size)
 
         for group in _alike(asked):
             predictions.update(zip(group, in_chunks(model, group, _CHUNK, attempt), strict=True))

@@ -37,12 +37,15 @@ class PromptBatch:
     logits : Tensor, shape (B, 1, 256, 256), float32, or None
         Mask prompts on the embedding's :attr:`~Embedding.low_res_frame`. Where a model's `mask_cells` are
         more, that many rows and columns are possible, too.
+    closely : bool
+        Without it, a model that can answer faster and less exactly does so.
     """
 
     points: Tensor
     labels: Tensor
     boxes: Tensor | None = None
     logits: Tensor | None = None
+    closely: bool = True
 
     def __len__(self) -> int:
         return self.points.shape[0]

@@ -3,7 +3,7 @@
 The image is encoded once, at its own resolution and again at each half of it down to one window. An object
 is decoded in a window of 256 x 256 pixels around its prompts, on the finest level where it fits: the cost of
 a click does not depend on the size of the image, and every object is seen at a size the network was trained
-on.
+on. Then it is looked at again, at its own scale: see :mod:`napari_sam.models.nano_closer`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from napari_sam.models.base import Embedding, Instances, MaskLogits, PromptableModel, PromptBatch
 from napari_sam.models.layers import fuse_norms
 from napari_sam.models.nano_centres import object_centres
+from napari_sam.models.nano_closer import closer_frames, cut_out, finer_frames, halved, resampled
 from napari_sam.models.nano_decoder import NanoDecoder
 from napari_sam.models.nano_encoder import STRIDES, NanoEncoder, NanoFeatures
 from napari_sam.models.nano_instances import object_instances
@@ -28,6 +29,7 @@ from napari_sam.models.nano_windows import (
     finest_level,
     place,
     prompt_extents,
+    prompt_rectangles,
     runs_out,
     to_window_frame,
 )
@@ -38,7 +40,11 @@ MAX_SIDE = 2048
 """Longest side that is encoded, in pixels; larger planes are scaled down to it. Bounds memory."""
 MIN_SIDE = 1024
 """Smaller planes are scaled up towards this side, at most twofold: objects of a few pixels gain detail."""
+KEPT_SIDE = 4096
+"""Longest side of the pixels that are kept to be looked at closely; more are scaled down to it."""
 _COARSEST_STRIDE = 32
+_TOGETHER = 16
+"""Objects that are looked at closely at once: their features take 5 MB each."""
 
 
 def working_scale(height: int, width: int) -> float:
@@ -87,14 +93,25 @@ class NanoLevel:
 
 @dataclass(frozen=True, slots=True)
 class NanoEmbedding(Embedding):
-    """The levels of one plane, finest first, and the working pixels per pixel along y and x."""
+    """What was made of one plane.
+
+    Attributes
+    ----------
+    levels : tuple of NanoLevel
+        Finest first.
+    scale : tuple of float
+        The working pixels per pixel along y and x.
+    planes : tuple of Tensor, shape (1 or 3, h, w), int16
+        The pixels, as :func:`~napari_sam.models.nano_closer.halved` returns them.
+    """
 
     levels: tuple[NanoLevel, ...]
     scale: tuple[float, float]
+    planes: tuple[Tensor, ...] = ()
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [t for level in self.levels for t in level.features]
+        return [*(t for level in self.levels for t in level.features), *self.planes]
 
 
 class Nano(PromptableModel):
@@ -131,18 +148,24 @@ class Nano(PromptableModel):
     def encode(self, pixels: Tensor) -> NanoEmbedding:
         height, width = pixels.shape[-2:]
         scale = working_scale(height, width)
+        grey = pixels.stride(0) == 0
+        pixels = pixels[:1] if grey else pixels
         if pixels.dtype == torch.uint8:
             pixels = pixels.to(self.device).float().div_(255)
+        pixels = pixels.to(self.device, torch.float32)
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        plane = pixels.to(self.device, torch.float32)[None]
-        if size != (height, width):
-            plane = F.interpolate(plane, size, mode="bilinear", antialias=scale < 1, align_corners=False)
-        plane = normalise(plane[0])[None]
+        plane = _resized(pixels, size)
+        limits = percentile_limits(plane)
+        plane = normalise(plane, *limits).expand(3, -1, -1)[None]
         levels = [self._encode_level(plane)]
         while max(plane.shape[-2:]) > WINDOW:
             plane = F.avg_pool2d(plane, 2, ceil_mode=True)
             levels.append(self._encode_level(plane))
-        return NanoEmbedding((height, width), tuple(levels), (size[0] / height, size[1] / width))
+        share = min(1.0, KEPT_SIDE / max(height, width))
+        kept = _resized(pixels, (max(1, round(height * share)), max(1, round(width * share))))
+        planes = halved(normalise(kept, *limits))
+        per_pixel = (size[0] / height, size[1] / width)
+        return NanoEmbedding((height, width), tuple(levels), per_pixel, planes)
 
     def _encode_level(self, plane: Tensor) -> NanoLevel:
         height, width = plane.shape[-2:]
@@ -156,13 +179,20 @@ class Nano(PromptableModel):
         """Masks for a batch of prompts; see :class:`~napari_sam.models.base.PromptableModel`.
 
         Each object is decoded on the finest level that holds its prompts; one whose mask runs out of its
-        window is decoded again, one level coarser.
+        window is decoded again, one level coarser. Then all are looked at closely.
         """
         embedding = _own(embedding)
+        chosen = slice(1, None) if multimask else slice(0, 1)
+        found = self._first_look(embedding, prompts, chosen)
+        if prompts.closely and len(prompts):
+            found = self._closer_look(embedding, prompts, found, chosen)
+        return MaskLogits(found.logits[:, chosen], found.frames, found.scores[:, chosen])
+
+    def _first_look(self, embedding: NanoEmbedding, prompts: PromptBatch, chosen: slice) -> MaskLogits:
+        """All four masks of each object."""
         extents = prompt_extents(prompts, embedding)
         level = finest_level(extents, len(embedding.levels))
         todo = torch.arange(len(prompts), device=level.device)
-        chosen = slice(1, None) if multimask else slice(0, 1)
         results: list[tuple[Tensor, MaskLogits]] = []
         while len(todo):
             again = []
@@ -183,6 +213,50 @@ class Nano(PromptableModel):
             torch.cat([m.scores for _, m in results])[order],
         )
 
+    def _closer_look(
+        self, embedding: NanoEmbedding, prompts: PromptBatch, first: MaskLogits, chosen: slice
+    ) -> MaskLogits:
+        """The means of what was found and of what is found at each object's own scale."""
+        found = [
+            self._closer_look_at(embedding, prompts, first, chosen, rows)
+            for rows in torch.arange(len(prompts), device=first.frames.device).split(_TOGETHER)
+        ]
+        return MaskLogits(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def _closer_look_at(
+        self,
+        embedding: NanoEmbedding,
+        prompts: PromptBatch,
+        first: MaskLogits,
+        chosen: slice,
+        rows: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, frames and scores of some of the objects."""
+        size = embedding.original_size
+        before, covered, trusted = first.logits[rows], first.frames[rows], first.scores[rows]
+        rectangles = prompt_rectangles(prompts)[rows]
+        frames = closer_frames(_best(before, trusted, chosen) > 0, covered, rectangles, size)
+        windows = cut_out(embedding.planes, size, frames).expand(-1, 3, -1, -1)
+        windows = windows.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        features = NanoFeatures(*self.image_encoder(windows))
+        points, boxes, _ = to_window_frame(prompts, rows, frames, max(size))
+        labels = prompts.labels[rows]
+        seen = resampled(before[:, :1], covered, frames)
+        logits, scores = torch.empty_like(before), torch.empty_like(trusted)
+        several = _several(labels, boxes) | (prompts.logits is not None)
+        for part, given in ((several, True), (~several, False)):
+            these = part.nonzero()[:, 0]
+            if len(these) == 0:
+                continue
+            own = features if len(these) == len(rows) else NanoFeatures(*(one[these] for one in features))
+            logits[these], scores[these] = self.decode_windows(
+                own, points[these], labels[these], boxes[these], seen[these] if given else None
+            )
+        scores = (scores + trusted) / 2
+        onto = finer_frames(_best(logits, scores, chosen) > 0, frames, covered)
+        logits = (resampled(logits, frames, onto) + resampled(before, covered, onto)) / 2
+        return logits, onto, scores
+
     def centres(self, embedding: Embedding) -> Tensor:
         """Where objects of any size are, by the dense head; see :meth:`PromptableModel.centres`."""
         return object_centres(_own(embedding))
@@ -202,19 +276,19 @@ class Nano(PromptableModel):
     ) -> tuple[MaskLogits, Tensor]:
         level = embedding.levels[index]
         origins = place(extents[rows], index, level)
-        points, boxes, logits = to_window_frame(prompts, rows, origins, index, embedding)
+        per_pixel = 2.0**index / torch.tensor(embedding.scale[::-1], device=origins.device)
+        corner = origins.flip(-1) * per_pixel
+        frames = torch.cat([corner, corner + WINDOW * per_pixel], dim=-1).float()
+        points, boxes, logits = to_window_frame(prompts, rows, frames, max(embedding.original_size))
         features = NanoFeatures(*(crop(m, origins, s) for m, s in zip(level.features, STRIDES, strict=True)))
         labels = prompts.labels[rows]
         masks, scores = self.decode_windows(features, points, labels, boxes, logits)
         if logits is None:
             masks, scores = self._second_look(masks, scores, features, points, labels, boxes)
-        masks, scores = masks[:, chosen], scores[:, chosen]
-        per_pixel = 2.0**index / torch.tensor(embedding.scale[::-1], device=origins.device)
-        corner = origins.flip(-1) * per_pixel
-        frames = torch.cat([corner, corner + WINDOW * per_pixel], dim=-1).float()
-        coarser = index + 1 < len(embedding.levels)
-        best = masks[torch.arange(len(rows), device=rows.device), scores.argmax(1)]
-        outside = runs_out(best, origins, level) if coarser else torch.zeros_like(rows, dtype=torch.bool)
+        if index + 1 < len(embedding.levels):
+            outside = runs_out(_best(masks, scores, chosen), origins, level)
+        else:
+            outside = torch.zeros_like(rows, dtype=torch.bool)
         return MaskLogits(masks, frames, scores), outside
 
     def _second_look(
@@ -232,7 +306,7 @@ class Nano(PromptableModel):
         it does so, too, but here the answer is the same in whatever order the clicks came. A single point is
         ambiguous: all its candidates would become the first mask.
         """
-        rows = ((labels >= 0).sum(1) + 2 * (~boxes.isnan().any(1)) > 1).nonzero()[:, 0]
+        rows = _several(labels, boxes).nonzero()[:, 0]
         if len(rows) == 0:
             return masks, scores
         if len(rows) < len(labels):
@@ -268,3 +342,23 @@ def _own(embedding: Embedding) -> NanoEmbedding:
     if not isinstance(embedding, NanoEmbedding):
         raise TypeError("nano decodes only its own embeddings; encode the image with this model.")
     return embedding
+
+
+def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pixels, shape (C, H, W), of another size."""
+    if size == pixels.shape[-2:]:
+        return pixels
+    smaller = size[0] < pixels.shape[-2] or size[1] < pixels.shape[-1]
+    resized = F.interpolate(pixels[None], size, mode="bilinear", antialias=smaller, align_corners=False)
+    return resized[0]
+
+
+def _best(logits: Tensor, scores: Tensor, chosen: slice) -> Tensor:
+    """Of some of the candidates, the one with the highest predicted IoU: shape (B, h, w)."""
+    at = torch.arange(len(logits), device=logits.device)
+    return logits[:, chosen][at, scores[:, chosen].argmax(1)]
+
+
+def _several(labels: Tensor, boxes: Tensor) -> Tensor:
+    """Which objects have more than a single point: shape (B,), bool."""
+    return (labels >= 0).sum(1) + 2 * (~boxes.isnan().any(1)) > 1

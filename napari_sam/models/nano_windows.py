@@ -19,12 +19,36 @@ if TYPE_CHECKING:
     from napari_sam.models.base import PromptBatch
     from napari_sam.models.nano import NanoEmbedding, NanoLevel
 
-__all__ = ["crop", "finest_level", "place", "prompt_extents", "runs_out", "to_window_frame"]
+__all__ = [
+    "crop",
+    "finest_level",
+    "place",
+    "prompt_extents",
+    "prompt_rectangles",
+    "runs_out",
+    "to_window_frame",
+]
 
 _FILL = 0.75
 """How much of a window the prompts may span: an object needs some surroundings."""
 _OUTSIDE_CELLS = 4
 """Foreground cells on an inner edge of the window that mean: the object goes on beyond it."""
+
+
+def prompt_rectangles(prompts: PromptBatch) -> Tensor:
+    """The rectangles around the points and the box of each object, shape (B, 4), in pixels between edges.
+
+    From infinity to minus infinity where there are none.
+    """
+    used = (prompts.labels >= 0)[..., None]
+    none = torch.full((len(prompts), 1, 2), torch.inf, device=prompts.points.device)
+    low = [none, torch.where(used, prompts.points, torch.inf)]
+    high = [-none, torch.where(used, prompts.points, -torch.inf)]
+    if prompts.boxes is not None:
+        corners = prompts.boxes.view(-1, 2, 2)
+        low.append(corners.nan_to_num(nan=torch.inf))
+        high.append(corners.nan_to_num(nan=-torch.inf))
+    return torch.cat([torch.cat(low, dim=1).amin(1), torch.cat(high, dim=1).amax(1)], dim=-1) + 0.5
 
 
 def prompt_extents(prompts: PromptBatch, embedding: NanoEmbedding) -> Tensor:
@@ -33,20 +57,12 @@ def prompt_extents(prompts: PromptBatch, embedding: NanoEmbedding) -> Tensor:
     An object without any prompt spans the whole image.
     """
     height, width = embedding.original_size
-    used = (prompts.labels >= 0)[..., None]
-    low = [torch.where(used, prompts.points, torch.inf)]
-    high = [torch.where(used, prompts.points, -torch.inf)]
-    if prompts.boxes is not None:
-        corners = prompts.boxes.view(-1, 2, 2)
-        low.append(corners.nan_to_num(nan=torch.inf))
-        high.append(corners.nan_to_num(nan=-torch.inf))
+    rect = prompt_rectangles(prompts)
     if prompts.logits is not None:
         first, last = _mask_corners(prompts.logits[:, 0], max(height, width))
-        low.append(first[:, None])
-        high.append(last[:, None])
-    rect = torch.cat([torch.cat(low, dim=1).amin(1), torch.cat(high, dim=1).amax(1)], dim=-1)
-    whole = torch.tensor([0, 0, width - 1, height - 1], dtype=rect.dtype, device=rect.device)
-    rect = torch.where(rect.isfinite().all(1, keepdim=True), rect, whole) + 0.5
+        rect = torch.cat([torch.minimum(rect[:, :2], first), torch.maximum(rect[:, 2:], last)], dim=-1)
+    whole = torch.tensor([0.5, 0.5, width - 0.5, height - 0.5], dtype=rect.dtype, device=rect.device)
+    rect = torch.where(rect.isfinite().all(1, keepdim=True), rect, whole)
     return rect * torch.tensor(embedding.scale[::-1] * 2, device=rect.device)
 
 
@@ -75,22 +91,29 @@ def crop(features: Tensor, origins: Tensor, stride: int) -> Tensor:
 
 
 def to_window_frame(
-    prompts: PromptBatch, rows: Tensor, origins: Tensor, index: int, embedding: NanoEmbedding
+    prompts: PromptBatch, rows: Tensor, frames: Tensor, side: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Points, boxes and mask logits of the objects ``rows`` as the prompt encoder wants them."""
-    scale = torch.tensor(embedding.scale[::-1], device=origins.device) / 2**index
-    shift = origins.flip(-1).float()
-    points = (prompts.points[rows] + 0.5) * scale - shift[:, None]
+    """Points, boxes and mask logits of the objects ``rows`` as the prompt encoder wants them.
+
+    Parameters
+    ----------
+    prompts : PromptBatch
+    rows : Tensor, shape (B,), int64
+    frames : Tensor, shape (B, 4)
+        Their windows, in pixels of the plane between edges.
+    side : int
+        The longest of the plane.
+    """
+    corner, extent = frames[:, None, :2], frames[:, None, 2:] - frames[:, None, :2]
+    points = (prompts.points[rows] + 0.5 - corner) * (WINDOW / extent)
     if prompts.boxes is None:
-        boxes = torch.full((len(rows), 4), torch.nan, device=origins.device)
+        boxes = torch.full((len(rows), 4), torch.nan, device=frames.device)
     else:
-        boxes = ((prompts.boxes[rows].view(-1, 2, 2) + 0.5) * scale - shift[:, None]).flatten(1)
+        boxes = ((prompts.boxes[rows].view(-1, 2, 2) + 0.5 - corner) * (WINDOW / extent)).flatten(1)
     if prompts.logits is None:
         return points, boxes, None
-    side = max(embedding.original_size)
-    at = (torch.arange(WINDOW // FINE_STRIDE, device=origins.device) + 0.5) * FINE_STRIDE
-    xs = (at + shift[:, :1]) / scale[0] / side * 2 - 1
-    ys = (at + shift[:, 1:]) / scale[1] / side * 2 - 1
+    at = (torch.arange(WINDOW // FINE_STRIDE, device=frames.device) + 0.5) * (FINE_STRIDE / WINDOW)
+    xs, ys = ((corner[..., i] + at * extent[..., i]) / side * 2 - 1 for i in (0, 1))
     grid = torch.stack(
         [xs[:, None, :].expand(-1, len(at), -1), ys[:, :, None].expand(-1, -1, len(at))], dim=-1
     )
@@ -113,8 +136,8 @@ def runs_out(logits: Tensor, origins: Tensor, level: NanoLevel) -> Tensor:
 
 
 def _mask_corners(logits: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """First and last foreground (x, y) of low-resolution logits, in pixels; infinite where there is none."""
+    """First and last foreground (x, y) of low-resolution logits, in pixels between edges, or infinite."""
     size = logits.shape[-1]
     at = (torch.arange(size, device=logits.device) + 0.5) * (side / size) - 0.5
     hit = torch.stack([(logits > 0).any(1), (logits > 0).any(2)], dim=1)
-    return torch.where(hit, at, torch.inf).amin(-1), torch.where(hit, at, -torch.inf).amax(-1)
+    return torch.where(hit, at, torch.inf).amin(-1) + 0.5, torch.where(hit, at, -torch.inf).amax(-1) + 0.5

@@ -34,6 +34,7 @@ _GAP = 4
 """Working pixels between neighbours, at most."""
 _PARTIAL = ("colicoords_ecoli", "ampis_powder_sem", "drosophila_eggchambers")
 """Data sets in which objects may lack a label: their background proves nothing."""
+CLOSE = 3.0
 _SCALES = (0.15, 4.0)
 """Bounds of working pixels per pixel of the plane."""
 
@@ -118,8 +119,9 @@ def _to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
 def random_crop(item: LabelledImage, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """A window of the plane around a random object, at a random scale.
 
-    More than half of the windows are at about the scale that inference would use; the others are scaled until
-    the object is between 10 and 180 working pixels across, so that every size is met in every modality.
+    Nearly half of the windows are at about the scale at which inference looks first, a third at about that of
+    its closer look; the others are scaled until the object is between 10 and 180 working pixels across, so
+    that every size is met in every modality.
 
     Returns
     -------
@@ -133,13 +135,17 @@ def random_crop(item: LabelledImage, rng: np.random.Generator) -> tuple[Tensor, 
     if len(rows):
         pick = rng.integers(len(rows))
         centre = np.array([rows[pick], cols[pick]], float)
-        area = int((labels == labels[rows[pick], cols[pick]]).sum())
+        its_rows, its_cols = np.nonzero(labels == labels[rows[pick], cols[pick]])
     else:
-        centre, area = rng.uniform(size=2) * labels.shape, 1
-    if rng.random() < 0.6 or not len(rows):
+        centre = rng.uniform(size=2) * labels.shape
+    kind = rng.random()
+    if kind < 0.45 or not len(rows):
         scale = working_scale(height, width) * np.exp(rng.normal(0, 0.3)) / rng.choice([1, 1, 1, 2])
+    elif kind < 0.8:
+        side = max(np.ptp(its_rows), np.ptp(its_cols)) + 1
+        scale = WINDOW / (side * CLOSE) * np.exp(rng.normal(0, 0.25))
     else:
-        scale = np.exp(rng.uniform(np.log(10), np.log(180))) / np.sqrt(area)
+        scale = np.exp(rng.uniform(np.log(10), np.log(180))) / np.sqrt(len(its_rows))
     scale = float(np.clip(scale, *_SCALES))
     corner = centre - WINDOW / scale * (0.5 + rng.uniform(-0.35, 0.35, size=2))
     return crop_at(item, labels, corner, scale)
