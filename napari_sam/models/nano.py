@@ -221,7 +221,8 @@ class Nano(PromptableModel):
             self._closer_look_at(embedding, prompts, first, chosen, rows)
             for rows in torch.arange(len(prompts), device=first.frames.device).split(_TOGETHER)
         ]
-        return MaskLogits(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        logits, frames, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return MaskLogits(logits, frames, scores)
 
     def _closer_look_at(
         self,
