@@ -49,7 +49,7 @@ def overlap(prediction: Prediction, mask: NDArray[np.bool_]) -> float:
 @pytest.mark.parametrize("size", [(256, 256), (251, 203), (512, 300)])
 def test_each_object_is_found_once_with_its_edges(size: tuple[int, int]) -> None:
     labels = truth(*size)
-    points, predictions = seen(NanoEmbedding(size, (level(labels),), (1.0, 1.0)))
+    points, predictions = seen(NanoEmbedding(size, (level(labels),), (1.0, 1.0), ()))
     assert len(predictions) == 5
     for number in range(1, 6):
         mask = labels == number
@@ -69,7 +69,7 @@ def test_what_is_larger_than_a_window_is_found_on_a_coarser_level() -> None:
     labels[40:460, 60:480] = 1
     labels[2:20, 2:22] = 2
     levels = level(labels), level(labels[::2, ::2])
-    points, predictions = seen(NanoEmbedding((1024, 1024), levels, (0.5, 0.5)))
+    points, predictions = seen(NanoEmbedding((1024, 1024), levels, (0.5, 0.5), ()))
     whole = labels.repeat(2, 0).repeat(2, 1)
     large = [one for one in predictions if overlap(one, whole == 1) > 0.95]
     assert len(large) == 1
@@ -81,11 +81,13 @@ def test_what_is_larger_than_a_window_is_found_on_a_coarser_level() -> None:
 def test_pixels_that_point_elsewhere_make_objects_doubtful() -> None:
     plane = level(truth(256, 256))
     plane.features.dense[30:50, 25:35, 2:] = 3.0  # half of the first object
-    _, predictions = seen(NanoEmbedding((256, 256), (plane,), (1.0, 1.0)))
+    _, predictions = seen(NanoEmbedding((256, 256), (plane,), (1.0, 1.0), ()))
     at = [overlap(one, truth(256, 256) == 1) for one in predictions]
     assert predictions[int(np.argmax(at))].scores.item() < 0.7
 
 
 def test_nothing_is_there() -> None:
-    points, predictions = seen(NanoEmbedding((99, 70), (level(np.zeros((99, 70), np.int64)),), (1.0, 1.0)))
+    points, predictions = seen(
+        NanoEmbedding((99, 70), (level(np.zeros((99, 70), np.int64)),), (1.0, 1.0), ())
+    )
     assert (len(points), predictions) == (0, [])

@@ -19,17 +19,18 @@ from torch.nn import functional as F
 from napari_sam.models.base import Embedding, Instances, MaskLogits, PromptableModel, PromptBatch
 from napari_sam.models.layers import fuse_norms
 from napari_sam.models.nano_centres import object_centres
-from napari_sam.models.nano_closer import closer_frames, cut_out, finer_frames, halved, resampled
+from napari_sam.models.nano_closer import halved, look_closely
 from napari_sam.models.nano_decoder import NanoDecoder
 from napari_sam.models.nano_encoder import STRIDES, NanoEncoder, NanoFeatures
 from napari_sam.models.nano_instances import object_instances
 from napari_sam.models.nano_prompts import WINDOW, NanoPromptEncoder
 from napari_sam.models.nano_windows import (
+    best_masks,
     crop,
     finest_level,
+    have_several,
     place,
     prompt_extents,
-    prompt_rectangles,
     runs_out,
     to_window_frame,
 )
@@ -43,8 +44,6 @@ MIN_SIDE = 1024
 KEPT_SIDE = 4096
 """Longest side of the pixels that are kept to be looked at closely; more are scaled down to it."""
 _COARSEST_STRIDE = 32
-_TOGETHER = 16
-"""Objects that are looked at closely at once: their features take 5 MB each."""
 
 
 def working_scale(height: int, width: int) -> float:
@@ -107,7 +106,7 @@ class NanoEmbedding(Embedding):
 
     levels: tuple[NanoLevel, ...]
     scale: tuple[float, float]
-    planes: tuple[Tensor, ...] = ()
+    planes: tuple[Tensor, ...]
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -185,7 +184,7 @@ class Nano(PromptableModel):
         chosen = slice(1, None) if multimask else slice(0, 1)
         found = self._first_look(embedding, prompts, chosen)
         if prompts.closely and len(prompts):
-            found = self._closer_look(embedding, prompts, found, chosen)
+            found = look_closely(self, embedding, prompts, found, chosen)
         return MaskLogits(found.logits[:, chosen], found.frames, found.scores[:, chosen])
 
     def _first_look(self, embedding: NanoEmbedding, prompts: PromptBatch, chosen: slice) -> MaskLogits:
@@ -212,51 +211,6 @@ class Nano(PromptableModel):
             torch.cat([m.frames for _, m in results])[order],
             torch.cat([m.scores for _, m in results])[order],
         )
-
-    def _closer_look(
-        self, embedding: NanoEmbedding, prompts: PromptBatch, first: MaskLogits, chosen: slice
-    ) -> MaskLogits:
-        """The means of what was found and of what is found at each object's own scale."""
-        found = [
-            self._closer_look_at(embedding, prompts, first, chosen, rows)
-            for rows in torch.arange(len(prompts), device=first.frames.device).split(_TOGETHER)
-        ]
-        logits, frames, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return MaskLogits(logits, frames, scores)
-
-    def _closer_look_at(
-        self,
-        embedding: NanoEmbedding,
-        prompts: PromptBatch,
-        first: MaskLogits,
-        chosen: slice,
-        rows: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, frames and scores of some of the objects."""
-        size = embedding.original_size
-        before, covered, trusted = first.logits[rows], first.frames[rows], first.scores[rows]
-        rectangles = prompt_rectangles(prompts)[rows]
-        frames = closer_frames(_best(before, trusted, chosen) > 0, covered, rectangles, size)
-        windows = cut_out(embedding.planes, size, frames).expand(-1, 3, -1, -1)
-        windows = windows.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        features = NanoFeatures(*self.image_encoder(windows))
-        points, boxes, _ = to_window_frame(prompts, rows, frames, max(size))
-        labels = prompts.labels[rows]
-        seen = resampled(before[:, :1], covered, frames)
-        logits, scores = torch.empty_like(before), torch.empty_like(trusted)
-        several = _several(labels, boxes) | (prompts.logits is not None)
-        for part, given in ((several, True), (~several, False)):
-            these = part.nonzero()[:, 0]
-            if len(these) == 0:
-                continue
-            own = features if len(these) == len(rows) else NanoFeatures(*(one[these] for one in features))
-            logits[these], scores[these] = self.decode_windows(
-                own, points[these], labels[these], boxes[these], seen[these] if given else None
-            )
-        scores = (scores + trusted) / 2
-        onto = finer_frames(_best(logits, scores, chosen) > 0, frames, covered)
-        logits = (resampled(logits, frames, onto) + resampled(before, covered, onto)) / 2
-        return logits, onto, scores
 
     def centres(self, embedding: Embedding) -> Tensor:
         """Where objects of any size are, by the dense head; see :meth:`PromptableModel.centres`."""
@@ -287,7 +241,7 @@ class Nano(PromptableModel):
         if logits is None:
             masks, scores = self._second_look(masks, scores, features, points, labels, boxes)
         if index + 1 < len(embedding.levels):
-            outside = runs_out(_best(masks, scores, chosen), origins, level)
+            outside = runs_out(best_masks(masks, scores, chosen), origins, level)
         else:
             outside = torch.zeros_like(rows, dtype=torch.bool)
         return MaskLogits(masks, frames, scores), outside
@@ -307,7 +261,7 @@ class Nano(PromptableModel):
         it does so, too, but here the answer is the same in whatever order the clicks came. A single point is
         ambiguous: all its candidates would become the first mask.
         """
-        rows = _several(labels, boxes).nonzero()[:, 0]
+        rows = have_several(labels, boxes).nonzero()[:, 0]
         if len(rows) == 0:
             return masks, scores
         if len(rows) < len(labels):
@@ -352,14 +306,3 @@ def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     smaller = size[0] < pixels.shape[-2] or size[1] < pixels.shape[-1]
     resized = F.interpolate(pixels[None], size, mode="bilinear", antialias=smaller, align_corners=False)
     return resized[0]
-
-
-def _best(logits: Tensor, scores: Tensor, chosen: slice) -> Tensor:
-    """Of some of the candidates, the one with the highest predicted IoU: shape (B, h, w)."""
-    at = torch.arange(len(logits), device=logits.device)
-    return logits[:, chosen][at, scores[:, chosen].argmax(1)]
-
-
-def _several(labels: Tensor, boxes: Tensor) -> Tensor:
-    """Which objects have more than a single point: shape (B,), bool."""
-    return (labels >= 0).sum(1) + 2 * (~boxes.isnan().any(1)) > 1

@@ -8,13 +8,22 @@ Interactive Segmentation, section "Zoom-In for interactive segmentation").
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_sam.models.base import MaskLogits
+from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.models.nano_prompts import WINDOW
+from napari_sam.models.nano_windows import best_masks, have_several, prompt_rectangles, to_window_frame
 
-__all__ = ["CLOSE", "closer_frames", "cut_out", "finer_frames", "halved", "resampled"]
+if TYPE_CHECKING:
+    from napari_sam.models.base import PromptBatch
+    from napari_sam.models.nano import Nano, NanoEmbedding
+
+__all__ = ["CLOSE", "closer_frames", "cut_out", "finer_frames", "halved", "look_closely", "resampled"]
 
 CLOSE = 3.0
 """Sides of the object to the side of its window."""
@@ -27,6 +36,8 @@ _COARSE = 1.5
 _OUTSIDE = -10.0
 """The logit of what nobody has looked at."""
 _UNIT = 2.0**-13
+_TOGETHER = 16
+"""Objects that are encoded at once: their features take 5 MB each."""
 
 
 def halved(plane: Tensor) -> tuple[Tensor, ...]:
@@ -41,6 +52,63 @@ def halved(plane: Tensor) -> tuple[Tensor, ...]:
         if max(plane.shape[-2:]) <= WINDOW:
             return tuple(planes)
         plane = F.avg_pool2d(plane[None], 2, ceil_mode=True)[0]
+
+
+def look_closely(
+    nano: Nano, embedding: NanoEmbedding, prompts: PromptBatch, first: MaskLogits, chosen: slice
+) -> MaskLogits:
+    """The means of what was found and of what is found at each object's own scale.
+
+    Parameters
+    ----------
+    nano : Nano
+    embedding : NanoEmbedding
+    prompts : PromptBatch
+    first : MaskLogits
+        All masks of the first look.
+    chosen : slice
+        The candidates that say where objects are.
+    """
+    parts = torch.arange(len(prompts), device=first.frames.device).split(_TOGETHER)
+    found = [_look_at(nano, embedding, prompts, first, chosen, rows) for rows in parts]
+    logits, frames, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return MaskLogits(logits, frames, scores)
+
+
+def _look_at(
+    nano: Nano,
+    embedding: NanoEmbedding,
+    prompts: PromptBatch,
+    first: MaskLogits,
+    chosen: slice,
+    rows: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, frames and scores of some of the objects."""
+    size = embedding.original_size
+    before, covered, trusted = first.logits[rows], first.frames[rows], first.scores[rows]
+    rectangles = prompt_rectangles(prompts)[rows]
+    frames = closer_frames(best_masks(before, trusted, chosen) > 0, covered, rectangles, size)
+    windows = cut_out(embedding.planes, size, frames).expand(-1, 3, -1, -1)
+    windows = windows.to(nano.dtype).contiguous(memory_format=torch.channels_last)
+    features = NanoFeatures(*nano.image_encoder(windows))
+    points, boxes, _ = to_window_frame(prompts, rows, frames, max(size))
+    labels = prompts.labels[rows]
+    # As at the second look, a single point keeps its candidates.
+    seen = resampled(before[:, :1], covered, frames)
+    several = have_several(labels, boxes) | (prompts.logits is not None)
+    logits, scores = torch.empty_like(before), torch.empty_like(trusted)
+    for part, given in ((several, True), (~several, False)):
+        these = part.nonzero()[:, 0]
+        if len(these) == 0:
+            continue
+        own = features if len(these) == len(rows) else NanoFeatures(*(one[these] for one in features))
+        logits[these], scores[these] = nano.decode_windows(
+            own, points[these], labels[these], boxes[these], seen[these] if given else None
+        )
+    scores = (scores + trusted) / 2
+    onto = finer_frames(best_masks(logits, scores, chosen) > 0, frames, covered)
+    logits = (resampled(logits, frames, onto) + resampled(before, covered, onto)) / 2
+    return logits, onto, scores
 
 
 def closer_frames(masks: Tensor, frames: Tensor, prompted: Tensor, size: tuple[int, int]) -> Tensor:
@@ -100,25 +168,25 @@ def cut_out(planes: tuple[Tensor, ...], size: tuple[int, int], frames: Tensor) -
     frames : Tensor, shape (B, 4)
     """
     at = (torch.arange(WINDOW, device=frames.device) + 0.5) / WINDOW
-    # In shares of the plane.
-    x, y = (
-        (frames[:, i, None] + at * (frames[:, i + 2] - frames[:, i])[:, None]) / size[1 - i] for i in (0, 1)
-    )
-    step = (frames[:, 2] - frames[:, 0]) / WINDOW * (planes[0].shape[-1] / size[1])
-    numbers = (step / _COARSE).clamp(min=1).log2().ceil().long().clamp(max=len(planes) - 1).tolist()
-    cut = torch.cat([_cut(planes[number], x[row], y[row]) for row, number in enumerate(numbers)])
-    inside = ((y > 0) & (y < 1))[:, None, :, None] & ((x > 0) & (x < 1))[:, None, None, :]
-    return cut * inside
+    height, width = planes[0].shape[-2:]
+    extent = frames[:, 2:] - frames[:, :2]
+    x = (frames[:, :1] + at * extent[:, :1]) * (width / size[1])
+    y = (frames[:, 1:2] + at * extent[:, 1:]) * (height / size[0])
+    step = (x[:, 1] - x[:, 0]) / _COARSE
+    numbers = step.clamp(min=1).log2().ceil().long().clamp(max=len(planes) - 1).tolist()
+    cut = [_cut(planes[n], x[row] / 2**n, y[row] / 2**n) for row, n in enumerate(numbers)]
+    inside = ((y > 0) & (y < height))[:, None, :, None] & ((x > 0) & (x < width))[:, None, None, :]
+    return torch.cat(cut) * inside
 
 
 def _cut(plane: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The values of a plane at columns and rows that are given as shares of it, shape (1, C, 256, 256)."""
+    """The values of a plane at rising columns and rows, between edges, shape (1, C, 256, 256)."""
     parts, shares = [], []
-    for share, side in ((y, plane.shape[-2]), (x, plane.shape[-1])):
-        first = min(max(int(float(share[0]) * side) - 1, 0), side - 1)
-        last = max(min(int(float(share[-1]) * side) + 2, side), first + 1)
+    for at, side in ((y, plane.shape[-2]), (x, plane.shape[-1])):
+        first = min(max(int(float(at[0])) - 1, 0), side - 1)
+        last = max(min(int(float(at[-1])) + 2, side), first + 1)
         parts.append(slice(first, last))
-        shares.append((share * side - first) / (last - first))
+        shares.append((at - first) / (last - first))
     part = plane[None, :, parts[0], parts[1]].float() * _UNIT
     grid = _grid(shares[1][None], shares[0][None])
     return F.grid_sample(part, grid, padding_mode="border", align_corners=False)

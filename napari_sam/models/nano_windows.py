@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from napari_sam.models.nano import NanoEmbedding, NanoLevel
 
 __all__ = [
+    "best_masks",
     "crop",
     "finest_level",
+    "have_several",
     "place",
     "prompt_extents",
     "prompt_rectangles",
@@ -133,6 +135,17 @@ def runs_out(logits: Tensor, origins: Tensor, level: NanoLevel) -> Tensor:
         + inside[:, :, -1].sum(-1) * (x + WINDOW < width)
     )
     return touched >= _OUTSIDE_CELLS
+
+
+def best_masks(logits: Tensor, scores: Tensor, chosen: slice) -> Tensor:
+    """Of some of the candidates, the one with the highest predicted IoU: shape (B, h, w)."""
+    at = torch.arange(len(logits), device=logits.device)
+    return logits[:, chosen][at, scores[:, chosen].argmax(1)]
+
+
+def have_several(labels: Tensor, boxes: Tensor) -> Tensor:
+    """Which objects have more than a single point: shape (B,), bool."""
+    return (labels >= 0).sum(1) + 2 * (~boxes.isnan().any(1)) > 1
 
 
 def _mask_corners(logits: Tensor, side: int) -> tuple[Tensor, Tensor]:
