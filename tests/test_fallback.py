@@ -105,10 +105,11 @@ def test_a_failed_device_is_left_at_once(expected: list[list[np.ndarray]]) -> No
 def test_embeddings_follow_the_model() -> None:
     model = Unreliable(lambda size: OUT_OF_MEMORY[0] if size else None, dtype="bfloat16")
     embedding = encode(model, PLANE)
-    assert {t.dtype for t in embedding.tensors} == {torch.bfloat16}
+    # Pixels are kept as they are.
+    assert {t.dtype for t in embedding.tensors} == {torch.bfloat16, torch.int16}
     with told():
         found = masks(model, embedding)
-    assert {t.dtype for t in on_device_of(model, embedding).tensors} == {torch.float32}
+    assert {t.dtype for t in on_device_of(model, embedding).tensors} == {torch.float32, torch.int16}
     np.testing.assert_array_equal(masks(model, on_device_of(model, embedding)), found)
     on_meta = Nano().to("meta")
     assert {t.device.type for t in on_device_of(on_meta, embedding).tensors} == {"meta"}
