@@ -155,6 +155,23 @@ def test_pixels_are_kept_once_and_bounded(nano: Nano) -> None:
     assert y0 < 80 < y1
 
 
+def test_whoever_gives_a_mask_has_looked_already(nano: Nano, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = []
+    encoder = nano.image_encoder.forward
+    monkeypatch.setattr(nano.image_encoder, "forward", lambda x: windows.append(len(x)) or encoder(x))
+    plane = disk((200, 300), 140, 90, 20)[0]
+    embedding = encode(nano, plane)
+    windows.clear()
+    prompts = Prompts.create((200, 300), points=[[140, 90]])
+    (said,) = decode(nano, embedding, [prompts], False)
+    assert windows == [1]
+    again = Prompts.create((200, 300), points=[[140, 90]], mask_input=said.low_res_logits[0])
+    decode(nano, embedding, [again], False)
+    assert windows == [1]
+    decode(nano, embedding, [prompts] * 20, False)
+    assert windows == [1, 16, 4]
+
+
 def test_only_grids_are_answered_quickly(nano: Nano, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -55,7 +55,7 @@ def answers(
     for start in range(0, len(expected), _TOGETHER):
         some = expected[start : start + _TOGETHER]
         prompts = [_prompts(model, embedding, mask) for mask in some]
-        predictions = engine.decode(model, embedding, prompts, multimask=False, closely=False)
+        predictions = engine.decode(model, embedding, prompts, multimask=False)
         found += [
             (_agreed(prediction, mask), float(prediction.scores[0]))
             for prediction, mask in zip(predictions, some, strict=True)

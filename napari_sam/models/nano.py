@@ -178,12 +178,13 @@ class Nano(PromptableModel):
         """Masks for a batch of prompts; see :class:`~napari_sam.models.base.PromptableModel`.
 
         Each object is decoded on the finest level that holds its prompts; one whose mask runs out of its
-        window is decoded again, one level coarser. Then all are looked at closely.
+        window is decoded again, one level coarser. Then all are looked at closely, unless a mask was given:
+        that of the finer window would differ from it where nobody has corrected anything.
         """
         embedding = _own(embedding)
         chosen = slice(1, None) if multimask else slice(0, 1)
         found = self._first_look(embedding, prompts, chosen)
-        if prompts.closely and len(prompts):
+        if prompts.closely and prompts.logits is None and len(prompts):
             found = look_closely(self, embedding, prompts, found, chosen)
         return MaskLogits(found.logits[:, chosen], found.frames, found.scores[:, chosen])
 

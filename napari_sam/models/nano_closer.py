@@ -95,7 +95,7 @@ def _look_at(
     labels = prompts.labels[rows]
     # As at the second look, a single point keeps its candidates.
     seen = resampled(before[:, :1], covered, frames)
-    several = have_several(labels, boxes) | (prompts.logits is not None)
+    several = have_several(labels, boxes)
     logits, scores = torch.empty_like(before), torch.empty_like(trusted)
     for part, given in ((several, True), (~several, False)):
         these = part.nonzero()[:, 0]
