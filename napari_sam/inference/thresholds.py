@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 __all__ = ["Thresholds", "thresholds_of_family"]
 
-_UNPROMPTED_IOU, _UNPROMPTED_STABILITY = 0.72, 0.02
+_UNPROMPTED_IOU, _UNPROMPTED_STABILITY = 0.74, 0.02
 """What every pixel says by itself has soft edges, so that stability says little of masks that were not
 prompted; how well the pixels agree says more."""
 
