@@ -178,8 +178,8 @@ class Nano(PromptableModel):
         """Masks for a batch of prompts; see :class:`~napari_sam.models.base.PromptableModel`.
 
         Each object is decoded on the finest level that holds its prompts; one whose mask runs out of its
-        window is decoded again, one level coarser. Then all are looked at closely, unless a mask was given:
-        that of the finer window would differ from it where nobody has corrected anything.
+        window is decoded again, one level coarser. Then all are looked at closely, unless a mask was given,
+        which a closer look would change where nobody has corrected it.
         """
         embedding = _own(embedding)
         chosen = slice(1, None) if multimask else slice(0, 1)

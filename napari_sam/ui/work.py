@@ -27,8 +27,8 @@ T = TypeVar("T")
 
 _Asked = dict[tuple[int, Plane], tuple[Prompts, Hashable]]
 
-_PATIENCE = 0.05
-"""Seconds that the GUI's thread may wait for the mask of a click or a preview. Drawing takes as long."""
+_PATIENCE = 0.1
+"""Seconds that the GUI's thread may wait for the mask of a click or a preview. Not to wait takes longer."""
 
 
 class Work:
