@@ -148,7 +148,7 @@ def test_several_prompts_are_looked_at_twice(
         assert len(calls) == 1
         # Whoever gives a mask has looked already.
         calls.clear()
-        prompts = replace(boxes((280.0, 80.0, 320.0, 120.0)), closely=False)
+        prompts = boxes((280.0, 80.0, 320.0, 120.0))
         nano.decode(embedding, replace(prompts, logits=torch.zeros(1, 1, 256, 256)), multimask=False)
         assert len(calls) == 1
 

@@ -226,8 +226,7 @@ class Harvest:
         label = np.ones(1, dtype=np.int64)
         prompts = [Prompts(point[np.newaxis], label) for point in batch]
         # Most points of a grid are on nothing, or on what others are on, too.
-        closely = self.grids is None
-        found = decode(self.model, embedding, prompts, self.multimask, closely=closely)
+        found = decode(self.model, embedding, prompts, self.multimask, closely=self.grids is None)
         if not self.again:
             yield from zip(batch, found, strict=True)
             return
@@ -239,7 +238,7 @@ class Harvest:
                 for logits in prediction.low_res_logits
             ]
             second = [Prompts(prompt.points, label, mask_input=logits) for prompt, logits in pairs]
-            refined = decode(self.model, embedding, second, False, closely=closely)
+            refined = decode(self.model, embedding, second, False)
             for (prompt, _), prediction in zip(pairs, refined, strict=True):
                 yield prompt.points[0], prediction
 

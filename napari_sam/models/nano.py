@@ -146,24 +146,21 @@ class Nano(PromptableModel):
 
     def encode(self, pixels: Tensor) -> NanoEmbedding:
         height, width = pixels.shape[-2:]
-        scale = working_scale(height, width)
-        grey = pixels.stride(0) == 0
-        pixels = pixels[:1] if grey else pixels
+        if pixels.stride(0) == 0:  # grey: what is repeated need not be kept
+            pixels = pixels[:1]
         if pixels.dtype == torch.uint8:
             pixels = pixels.to(self.device).float().div_(255)
         pixels = pixels.to(self.device, torch.float32)
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        plane = _resized(pixels, size)
+        plane = _resized(pixels, working_scale(height, width))
+        per_pixel = (plane.shape[-2] / height, plane.shape[-1] / width)
         limits = percentile_limits(plane)
         plane = normalise(plane, *limits).expand(3, -1, -1)[None]
         levels = [self._encode_level(plane)]
         while max(plane.shape[-2:]) > WINDOW:
             plane = F.avg_pool2d(plane, 2, ceil_mode=True)
             levels.append(self._encode_level(plane))
-        share = min(1.0, KEPT_SIDE / max(height, width))
-        kept = _resized(pixels, (max(1, round(height * share)), max(1, round(width * share))))
+        kept = _resized(pixels, min(1.0, KEPT_SIDE / max(height, width)))
         planes = halved(normalise(kept, *limits))
-        per_pixel = (size[0] / height, size[1] / width)
         return NanoEmbedding((height, width), tuple(levels), per_pixel, planes)
 
     def _encode_level(self, plane: Tensor) -> NanoLevel:
@@ -300,10 +297,11 @@ def _own(embedding: Embedding) -> NanoEmbedding:
     return embedding
 
 
-def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pixels, shape (C, H, W), of another size."""
-    if size == pixels.shape[-2:]:
+def _resized(pixels: Tensor, scale: float) -> Tensor:
+    """Pixels, shape (C, H, W), enlarged by ``scale``."""
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[-2:])
+    if (height, width) == pixels.shape[-2:]:
         return pixels
-    smaller = size[0] < pixels.shape[-2] or size[1] < pixels.shape[-1]
-    resized = F.interpolate(pixels[None], size, mode="bilinear", antialias=smaller, align_corners=False)
-    return resized[0]
+    return F.interpolate(
+        pixels[None], (height, width), mode="bilinear", antialias=scale < 1, align_corners=False
+    )[0]

@@ -17,7 +17,14 @@ from torch.nn import functional as F
 from napari_sam.models.base import MaskLogits
 from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.models.nano_prompts import WINDOW
-from napari_sam.models.nano_windows import best_masks, have_several, prompt_rectangles, to_window_frame
+from napari_sam.models.nano_windows import (
+    best_masks,
+    cell_centres,
+    have_several,
+    prompt_rectangles,
+    sampled,
+    to_window_frame,
+)
 
 if TYPE_CHECKING:
     from napari_sam.models.base import PromptBatch
@@ -69,46 +76,28 @@ def look_closely(
     chosen : slice
         The candidates that say where objects are.
     """
-    parts = torch.arange(len(prompts), device=first.frames.device).split(_TOGETHER)
-    found = [_look_at(nano, embedding, prompts, first, chosen, rows) for rows in parts]
-    logits, frames, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return MaskLogits(logits, frames, scores)
-
-
-def _look_at(
-    nano: Nano,
-    embedding: NanoEmbedding,
-    prompts: PromptBatch,
-    first: MaskLogits,
-    chosen: slice,
-    rows: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, frames and scores of some of the objects."""
-    size = embedding.original_size
-    before, covered, trusted = first.logits[rows], first.frames[rows], first.scores[rows]
-    rectangles = prompt_rectangles(prompts)[rows]
-    frames = closer_frames(best_masks(before, trusted, chosen) > 0, covered, rectangles, size)
-    windows = cut_out(embedding.planes, size, frames).expand(-1, 3, -1, -1)
-    windows = windows.to(nano.dtype).contiguous(memory_format=torch.channels_last)
-    features = NanoFeatures(*nano.image_encoder(windows))
-    points, boxes, _ = to_window_frame(prompts, rows, frames, max(size))
-    labels = prompts.labels[rows]
-    # As at the second look, a single point keeps its candidates.
-    seen = resampled(before[:, :1], covered, frames)
-    several = have_several(labels, boxes)
-    logits, scores = torch.empty_like(before), torch.empty_like(trusted)
-    for part, given in ((several, True), (~several, False)):
-        these = part.nonzero()[:, 0]
-        if len(these) == 0:
-            continue
-        own = features if len(these) == len(rows) else NanoFeatures(*(one[these] for one in features))
-        logits[these], scores[these] = nano.decode_windows(
-            own, points[these], labels[these], boxes[these], seen[these] if given else None
-        )
-    scores = (scores + trusted) / 2
+    size, covered = embedding.original_size, first.frames
+    masks = best_masks(first.logits, first.scores, chosen) > 0
+    frames = closer_frames(masks, covered, prompt_rectangles(prompts), size)
+    every = torch.arange(len(prompts), device=frames.device)
+    points, boxes, _ = to_window_frame(prompts, every, frames, max(size))
+    several = have_several(prompts.labels, boxes)
+    logits, scores = torch.empty_like(first.logits), torch.empty_like(first.scores)
+    for again in (True, False):
+        group = every[several == again]
+        for rows in group.split(_TOGETHER) if len(group) else ():
+            windows = cut_out(embedding.planes, size, frames[rows]).expand(-1, 3, -1, -1)
+            windows = windows.to(nano.dtype).contiguous(memory_format=torch.channels_last)
+            features = NanoFeatures(*nano.image_encoder(windows))
+            # As at the second look, a single point keeps its candidates.
+            seen = resampled(first.logits[rows, :1], covered[rows], frames[rows]) if again else None
+            logits[rows], scores[rows] = nano.decode_windows(
+                features, points[rows], prompts.labels[rows], boxes[rows], seen
+            )
+    scores = (scores + first.scores) / 2
     onto = finer_frames(best_masks(logits, scores, chosen) > 0, frames, covered)
-    logits = (resampled(logits, frames, onto) + resampled(before, covered, onto)) / 2
-    return logits, onto, scores
+    logits = (resampled(logits, frames, onto) + resampled(first.logits, covered, onto)) / 2
+    return MaskLogits(logits, onto, scores)
 
 
 def closer_frames(masks: Tensor, frames: Tensor, prompted: Tensor, size: tuple[int, int]) -> Tensor:
@@ -167,16 +156,13 @@ def cut_out(planes: tuple[Tensor, ...], size: tuple[int, int], frames: Tensor) -
         Height and width in which `frames` are measured.
     frames : Tensor, shape (B, 4)
     """
-    at = (torch.arange(WINDOW, device=frames.device) + 0.5) / WINDOW
     height, width = planes[0].shape[-2:]
-    extent = frames[:, 2:] - frames[:, :2]
-    x = (frames[:, :1] + at * extent[:, :1]) * (width / size[1])
-    y = (frames[:, 1:2] + at * extent[:, 1:]) * (height / size[0])
+    x, y = cell_centres(frames, WINDOW)
+    x, y = x * (width / size[1]), y * (height / size[0])
     step = (x[:, 1] - x[:, 0]) / _COARSE
     numbers = step.clamp(min=1).log2().ceil().long().clamp(max=len(planes) - 1).tolist()
     cut = [_cut(planes[n], x[row] / 2**n, y[row] / 2**n) for row, n in enumerate(numbers)]
-    inside = ((y > 0) & (y < height))[:, None, :, None] & ((x > 0) & (x < width))[:, None, None, :]
-    return torch.cat(cut) * inside
+    return torch.cat(cut) * _inside(x, y, width, height)
 
 
 def _cut(plane: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -188,30 +174,20 @@ def _cut(plane: Tensor, x: Tensor, y: Tensor) -> Tensor:
         parts.append(slice(first, last))
         shares.append((at - first) / (last - first))
     part = plane[None, :, parts[0], parts[1]].float() * _UNIT
-    grid = _grid(shares[1][None], shares[0][None])
-    return F.grid_sample(part, grid, padding_mode="border", align_corners=False)
+    return sampled(part, shares[1][None], shares[0][None])
 
 
 def resampled(logits: Tensor, frames: Tensor, onto: Tensor) -> Tensor:
     """Logits, shape (B, C, h, w), that cover `frames` on other rectangles; background where these do not."""
-    cells = logits.shape[-1]
-    at = (torch.arange(cells, device=logits.device) + 0.5) / cells
-    x, y = (
-        (onto[:, i, None] + at * (onto[:, i + 2] - onto[:, i])[:, None] - frames[:, i, None])
-        / (frames[:, i + 2] - frames[:, i])[:, None]
-        for i in (0, 1)
-    )
-    there = F.grid_sample(logits, _grid(x, y), padding_mode="border", align_corners=False)
-    inside = ((y > 0) & (y < 1))[:, None, :, None] & ((x > 0) & (x < 1))[:, None, None, :]
-    return there.masked_fill(~inside, _OUTSIDE)
+    x, y = cell_centres(onto, logits.shape[-1])
+    extent = frames[:, 2:] - frames[:, :2]
+    x, y = (x - frames[:, :1]) / extent[:, :1], (y - frames[:, 1:2]) / extent[:, 1:]
+    return sampled(logits, x, y).masked_fill(~_inside(x, y, 1, 1), _OUTSIDE)
 
 
-def _grid(x: Tensor, y: Tensor) -> Tensor:
-    """Columns (B, w) and rows (B, h) in shares, as ``grid_sample`` wants them."""
-    x, y = x * 2 - 1, y * 2 - 1
-    return torch.stack(
-        [x[:, None, :].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])], dim=-1
-    )
+def _inside(x: Tensor, y: Tensor, width: float, height: float) -> Tensor:
+    """Which of all columns (B, w) and rows (B, h) are between 0 and a width and height: (B, 1, h, w)."""
+    return ((y > 0) & (y < height))[:, None, :, None] & ((x > 0) & (x < width))[:, None, None, :]
 
 
 def _rectangles(masks: Tensor, frames: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "best_masks",
+    "cell_centres",
     "crop",
     "finest_level",
     "have_several",
@@ -28,6 +29,7 @@ __all__ = [
     "prompt_extents",
     "prompt_rectangles",
     "runs_out",
+    "sampled",
     "to_window_frame",
 ]
 
@@ -114,13 +116,27 @@ def to_window_frame(
         boxes = ((prompts.boxes[rows].view(-1, 2, 2) + 0.5 - corner) * (WINDOW / extent)).flatten(1)
     if prompts.logits is None:
         return points, boxes, None
-    at = (torch.arange(WINDOW // FINE_STRIDE, device=frames.device) + 0.5) * (FINE_STRIDE / WINDOW)
-    xs, ys = ((corner[..., i] + at * extent[..., i]) / side * 2 - 1 for i in (0, 1))
+    x, y = cell_centres(frames, WINDOW // FINE_STRIDE)
+    return points, boxes, sampled(prompts.logits[rows], x / side, y / side)
+
+
+def cell_centres(frames: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """Columns and rows, shape (B, cells), of the centres of cells that divide rectangles, shape (B, 4)."""
+    at = (torch.arange(cells, device=frames.device) + 0.5) / cells
+    x, y = (frames[:, i, None] + at * (frames[:, i + 2] - frames[:, i])[:, None] for i in (0, 1))
+    return x, y
+
+
+def sampled(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Values of maps (B, C, h, w) at columns (B, W) and rows (B, H); beyond an edge, those at the edge.
+
+    Columns and rows are given as shares of the maps' sides: between 0 and 1.
+    """
+    x, y = x * 2 - 1, y * 2 - 1
     grid = torch.stack(
-        [xs[:, None, :].expand(-1, len(at), -1), ys[:, :, None].expand(-1, -1, len(at))], dim=-1
+        [x[:, None, :].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])], dim=-1
     )
-    logits = F.grid_sample(prompts.logits[rows], grid, padding_mode="border", align_corners=False)
-    return points, boxes, logits
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
 
 def runs_out(logits: Tensor, origins: Tensor, level: NanoLevel) -> Tensor:

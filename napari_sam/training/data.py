@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_sam.models.nano import normalise, percentile_limits, working_scale
+from napari_sam.models.nano_closer import CLOSE
 from napari_sam.models.nano_encoder import CENTRE_UNIT
 from napari_sam.models.nano_prompts import WINDOW
 
@@ -34,7 +35,6 @@ _GAP = 4
 """Working pixels between neighbours, at most."""
 _PARTIAL = ("colicoords_ecoli", "ampis_powder_sem", "drosophila_eggchambers")
 """Data sets in which objects may lack a label: their background proves nothing."""
-CLOSE = 3.0
 _SCALES = (0.15, 4.0)
 """Bounds of working pixels per pixel of the plane."""
 
