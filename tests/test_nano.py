@@ -138,11 +138,12 @@ def test_several_prompts_are_looked_at_twice(
         embedding = nano.encode(disks)
         found = nano.decode(embedding, mixed, multimask=True)
         (_, masks, scores), (again, later, better) = calls
-        # A single point keeps its three candidates.
+        three = [1, 2, 0]
+        # A single point keeps its three masks.
         assert torch.equal(again[4], masks[1:, :1])
         assert torch.equal(again[1], calls[0][0][1][1:])
-        torch.testing.assert_close(found.logits, torch.cat([masks[:1, 1:], later[:, 1:]]))
-        torch.testing.assert_close(found.scores, torch.cat([scores[:1, 1:], better[:, 1:]]))
+        torch.testing.assert_close(found.logits, torch.cat([masks[:1, three], later[:, three]]))
+        torch.testing.assert_close(found.scores, torch.cat([scores[:1, three], better[:, three]]))
         calls.clear()
         nano.decode(embedding, replace(clicks((300.0, 100.0)), closely=False), multimask=True)
         assert len(calls) == 1

@@ -172,6 +172,36 @@ def test_whoever_gives_a_mask_has_looked_already(nano: Nano, monkeypatch: pytest
     assert windows == [1, 16, 4]
 
 
+def test_the_single_mask_of_a_point_looks_both_ways(nano: Nano, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    decode_windows = Nano.decode_windows
+
+    def watched(self: Nano, *told: Any) -> tuple[Tensor, Tensor]:
+        seen.append(told[-1] is not None)
+        return decode_windows(self, *told)
+
+    monkeypatch.setattr(Nano, "decode_windows", watched)
+    embedding = encode(nano, disk((200, 300), 140, 90, 20)[0])
+    (one,) = decode(nano, embedding, [Prompts.create((200, 300), points=[[140, 90]])], True)
+    assert seen == [False, True, False]
+    seen.clear()
+    decode(nano, embedding, [Prompts.create((200, 300), points=[[140, 90], [145, 95]])], True)
+    assert seen == [False, True, True]
+    # Its candidates are answers of their own: the mask that was seen did not make them alike.
+    (first,) = decode(nano, embedding, [Prompts.create((200, 300), points=[[140, 90]])], True, closely=False)
+    for closer, before in zip(one.masks[:2], first.masks[:2], strict=True):
+        assert iou(closer.to_array(), before.to_array()) > iou(closer.to_array(), one.mask(2).to_array())
+
+
+def test_the_last_of_three_masks_is_the_single_one(nano: Nano) -> None:
+    embedding = encode(nano, disk((200, 300), 140, 90, 20)[0])
+    prompts = [Prompts.create((200, 300), points=[[140, 90]])]
+    (single,) = decode(nano, embedding, prompts, False)
+    (three,) = decode(nano, embedding, prompts, True)
+    assert len(three.masks) == 3
+    assert three.masks[2] == single.masks[0]
+
+
 def test_only_grids_are_answered_quickly(nano: Nano, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -177,15 +177,18 @@ class Nano(PromptableModel):
         Each object is decoded on the finest level that holds its prompts; one whose mask runs out of its
         window is decoded again, one level coarser. Then all are looked at closely, unless a mask was given,
         which a closer look would change where nobody has corrected it.
+
+        Of three masks the last is the single one, in the place of the third candidate, which came to say the
+        same, and not as well.
         """
         embedding = _own(embedding)
-        chosen = slice(1, None) if multimask else slice(0, 1)
+        chosen = [1, 2, 0] if multimask else [0]
         found = self._first_look(embedding, prompts, chosen)
         if prompts.closely and prompts.logits is None and len(prompts):
             found = look_closely(self, embedding, prompts, found, chosen)
         return MaskLogits(found.logits[:, chosen], found.frames, found.scores[:, chosen])
 
-    def _first_look(self, embedding: NanoEmbedding, prompts: PromptBatch, chosen: slice) -> MaskLogits:
+    def _first_look(self, embedding: NanoEmbedding, prompts: PromptBatch, chosen: list[int]) -> MaskLogits:
         """All four masks of each object."""
         extents = prompt_extents(prompts, embedding)
         level = finest_level(extents, len(embedding.levels))
@@ -225,7 +228,7 @@ class Nano(PromptableModel):
         prompts: PromptBatch,
         extents: Tensor,
         rows: Tensor,
-        chosen: slice,
+        chosen: list[int],
     ) -> tuple[MaskLogits, Tensor]:
         level = embedding.levels[index]
         origins = place(extents[rows], index, level)

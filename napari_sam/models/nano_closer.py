@@ -62,7 +62,7 @@ def halved(plane: Tensor) -> tuple[Tensor, ...]:
 
 
 def look_closely(
-    nano: Nano, embedding: NanoEmbedding, prompts: PromptBatch, first: MaskLogits, chosen: slice
+    nano: Nano, embedding: NanoEmbedding, prompts: PromptBatch, first: MaskLogits, chosen: list[int]
 ) -> MaskLogits:
     """The means of what was found and of what is found at each object's own scale.
 
@@ -73,7 +73,7 @@ def look_closely(
     prompts : PromptBatch
     first : MaskLogits
         All masks of the first look.
-    chosen : slice
+    chosen : list of int
         The candidates that say where objects are.
     """
     size, covered = embedding.original_size, first.frames
@@ -83,21 +83,29 @@ def look_closely(
     points, boxes, _ = to_window_frame(prompts, every, frames, max(size))
     several = have_several(prompts.labels, boxes)
     logits, scores = torch.empty_like(first.logits), torch.empty_like(first.scores)
+    looks = torch.ones_like(scores)
     for again in (True, False):
         group = every[several == again]
         for rows in group.split(_TOGETHER) if len(group) else ():
             windows = cut_out(embedding.planes, size, frames[rows]).expand(-1, 3, -1, -1)
             windows = windows.to(nano.dtype).contiguous(memory_format=torch.channels_last)
             features = NanoFeatures(*nano.image_encoder(windows))
-            # As at the second look, a single point keeps its candidates.
-            seen = resampled(first.logits[rows, :1], covered[rows], frames[rows]) if again else None
-            logits[rows], scores[rows] = nano.decode_windows(
-                features, points[rows], prompts.labels[rows], boxes[rows], seen
-            )
-    scores = (scores + first.scores) / 2
+            told = points[rows], prompts.labels[rows], boxes[rows]
+            seen = resampled(first.logits[rows, :1], covered[rows], frames[rows])
+            answer = nano.decode_windows(features, *told, seen)
+            if not again:
+                # A single point is ambiguous: all its candidates would become the mask that was seen. They
+                # look without it, and only the single mask looks both ways.
+                plain = nano.decode_windows(features, *told, None)
+                for one, other in zip(plain, answer, strict=True):
+                    one[:, 0] += other[:, 0]
+                answer = plain
+                looks[rows, 0] = 2
+            logits[rows], scores[rows] = answer
+    scores = (scores + first.scores) / (looks + 1)
     onto = finer_frames(best_masks(logits, scores, chosen) > 0, frames, covered)
-    logits = (resampled(logits, frames, onto) + resampled(first.logits, covered, onto)) / 2
-    return MaskLogits(logits, onto, scores)
+    logits = resampled(logits, frames, onto) + resampled(first.logits, covered, onto)
+    return MaskLogits(logits / (looks + 1)[..., None, None], onto, scores)
 
 
 def closer_frames(masks: Tensor, frames: Tensor, prompted: Tensor, size: tuple[int, int]) -> Tensor:

@@ -153,7 +153,7 @@ def runs_out(logits: Tensor, origins: Tensor, level: NanoLevel) -> Tensor:
     return touched >= _OUTSIDE_CELLS
 
 
-def best_masks(logits: Tensor, scores: Tensor, chosen: slice) -> Tensor:
+def best_masks(logits: Tensor, scores: Tensor, chosen: list[int]) -> Tensor:
     """Of some of the candidates, the one with the highest predicted IoU: shape (B, h, w)."""
     at = torch.arange(len(logits), device=logits.device)
     return logits[:, chosen][at, scores[:, chosen].argmax(1)]

@@ -11,7 +11,7 @@ from napari import Viewer
 from napari.layers import Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtGui import QEnterEvent, QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -84,6 +84,8 @@ class Canvas:
     def hover(self, layer: Layer, at: Sequence[float], modifier=NONE) -> None:
         """Move over a place with no button down."""
         spot = self.pixel(layer, at)
+        # Where another window covers this one, nobody else says so, and the mouse could not leave either.
+        QApplication.sendEvent(self._canvas.native, QEnterEvent(spot, spot, spot))
         assert self._canvas.native.rect().contains(spot.toPoint()), "the mouse would miss the canvas"
         self.move(spot, NO_BUTTON, modifier)
 
