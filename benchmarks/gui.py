@@ -33,6 +33,8 @@ PATIENCE_S = 120.0
 GIVE_UP_S = 0.5
 """A click that has not changed anything by then, with the worker idle, found nothing."""
 SIDE = 2048
+REST_S = 0.15
+"""How long the mouse rests where a click follows, when it got there before the button goes down."""
 
 
 class Ticker:
@@ -107,20 +109,46 @@ def _on_canvas(viewer: napari.Viewer, canvas: QWidget, row: float, column: float
     )
 
 
+def _move(canvas: QWidget, place: QPoint) -> None:
+    """Move the mouse to a place on the canvas, no button held."""
+    from qtpy.QtCore import QEvent, QPointF, Qt
+    from qtpy.QtGui import QMouseEvent
+    from qtpy.QtWidgets import QApplication
+
+    none, modifier, at = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, QPointF(place)
+    QApplication.sendEvent(
+        canvas, QMouseEvent(QEvent.Type.MouseMove, at, canvas.mapToGlobal(at), none, none, modifier)
+    )
+
+
 def _clicks(
-    viewer: napari.Viewer, controller: Controller, boxes: list[tuple[int, int, int, int]], count: int
+    viewer: napari.Viewer,
+    controller: Controller,
+    boxes: list[tuple[int, int, int, int]],
+    count: int,
+    *,
+    preview: bool,
 ) -> list[Measurement]:
-    """Click in the middle of coins; from the mouse press until the Labels layer's pixels are others."""
+    """Click in the middle of coins; from the mouse press until the Labels layer's pixels are others.
+
+    With `preview`, the mouse moves there and rests before the button goes down, as a hand does; without, the
+    press is the first that the widget hears of the place.
+    """
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
     canvas = _canvas()
     button, modifier = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    controller.preview = preview
     times: list[float] = []
     for index in range(count):
         x0, y0, x1, y1 = boxes[index % len(boxes)]
         # Looking at the whole plane for a change would cost more than the click.
         around = (slice(max(y0 - 40, 0), y1 + 40), slice(max(x0 - 40, 0), x1 + 40))
+        at = _on_canvas(viewer, canvas, (y0 + y1) / 2, (x0 + x1) / 2)
+        if preview:
+            _move(canvas, at)
+            _pause(REST_S)
         started = time.perf_counter()
 
         def is_painted(around: tuple[slice, slice] = around) -> bool:
@@ -130,7 +158,6 @@ def _clicks(
         def is_over(started: float = started, is_painted: Callable[[], bool] = is_painted) -> bool:
             return is_painted() or (not controller.busy and time.perf_counter() - started > GIVE_UP_S)
 
-        at = _on_canvas(viewer, canvas, (y0 + y1) / 2, (x0 + x1) / 2)
         QTest.mousePress(canvas, button, modifier, at)  # type: ignore[call-overload]
         QTest.mouseRelease(canvas, button, modifier, at)  # type: ignore[call-overload]
         Ticker().run_until(is_over)
@@ -139,7 +166,9 @@ def _clicks(
         controller.wait()
         controller.reject()
         _pause(0.05)
-    results = [Measurement.of(f"mouse press to pixels, {SIDE} x {SIDE}", times)] if times else []
+    before = f", after {REST_S:g} s of preview" if preview else ""
+    what = f"mouse press to pixels, {SIDE} x {SIDE}{before}"
+    results = [Measurement.of(what, times)] if times else []
     if len(times) < count:
         results.append(Measurement.of("clicks on which nothing was found", [count - len(times)], "clicks"))
     return results
@@ -147,12 +176,9 @@ def _clicks(
 
 def _hover(viewer: napari.Viewer, controller: Controller, seconds: float = 5.0) -> list[Measurement]:
     """Move the mouse over coins without a stop; how often a second another preview is shown, and the gaps."""
-    from qtpy.QtCore import QEvent, QPointF, Qt, QTimer
-    from qtpy.QtGui import QMouseEvent
-    from qtpy.QtWidgets import QApplication
+    from qtpy.QtCore import QTimer
 
     canvas = _canvas()
-    none, modifier = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
     shown = 0
 
     def count() -> None:
@@ -163,13 +189,8 @@ def _hover(viewer: napari.Viewer, controller: Controller, seconds: float = 5.0) 
 
     def move() -> None:
         angle = (time.perf_counter() - started) * 2
-        place = _on_canvas(
-            viewer, canvas, SIDE / 2 * (1 + 0.4 * np.sin(angle)), SIDE / 2 * (1 + 0.4 * np.cos(angle))
-        )
-        at = QPointF(place)
-        QApplication.sendEvent(
-            canvas, QMouseEvent(QEvent.Type.MouseMove, at, canvas.mapToGlobal(at), none, none, modifier)
-        )
+        row, column = (SIDE / 2 * (1 + 0.4 * turned(angle)) for turned in (np.sin, np.cos))
+        _move(canvas, _on_canvas(viewer, canvas, row, column))
 
     timer = QTimer()
     timer.timeout.connect(move)
@@ -243,9 +264,8 @@ def measure(model: str, device: str, threads: int, clicks: int) -> list[Measurem
     Ticker().run_until(lambda: controller.encoding)
     results.append(Measurement.of(f"GUI gap while encoding {SIDE} x {SIDE}", _gaps(controller)))
     results.append(Measurement.of("GUI gap while nothing is done", _pause(1.0)))
-    controller.preview = False
-    results += _clicks(viewer, controller, boxes, clicks)
-    controller.preview = True
+    for preview in (False, True):
+        results += _clicks(viewer, controller, boxes, clicks, preview=preview)
     results += _hover(viewer, controller)
     results += _undo(viewer, controller)
     results.append(Measurement.of("peak resident memory, with napari", [peak_memory()], "MiB"))

@@ -27,8 +27,8 @@ class _Question(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for what needs the same answer."""
-        return (*np.round(self.at).astype(int).tolist(), self.modifiers)
+        """Equal for what needs the same answer: a click on the same place, not only on the same pixel."""
+        return (*self.at.tolist(), self.modifiers)
 
 
 class Hover:
@@ -138,7 +138,7 @@ class Hover:
             self._consider(*self._mouse, again=True)
 
     def forget(self) -> None:
-        """Ask again when the mouse moves next, even if it stays on its pixel."""
+        """Ask again when the mouse moves next, even if it stays where it is."""
         self._waiting = self._last = None
         self._wanted = False
 

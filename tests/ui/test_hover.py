@@ -89,10 +89,10 @@ def test_one_question_at_a_time_and_the_newest_waits(image, canvas, asker) -> No
     assert one.left == 0
 
 
-def test_a_pixel_is_asked_once(image, canvas, asker) -> None:
+def test_a_place_is_asked_once(image, canvas, asker) -> None:
     one = asker(image)
-    for column in (10.0, 10.3, 9.8):
-        move_to(canvas, image, 20, column)
+    for _ in range(3):
+        move_to(canvas, image, 20, 10)
         one.hover.finished()
     assert one.pixels == [(20, 10)]
     move_to(canvas, image, 20, 10, modifier=CTRL)
@@ -103,6 +103,16 @@ def test_a_pixel_is_asked_once(image, canvas, asker) -> None:
     one.hover.refresh()
     one.hover.finished()
     assert one.pixels == [(20, 10)] * 4
+
+
+def test_another_place_on_the_same_pixel_is_asked_too(image, canvas, asker) -> None:
+    # A click there would otherwise wait for a mask that could have been ready.
+    one = asker(image)
+    for column in (10.0, 10.3, 9.8):
+        move_to(canvas, image, 20, column)
+        one.hover.finished()
+    assert one.pixels == [(20, 10)] * 3
+    assert len({at[1] for at, _ in one.questions}) == 3
 
 
 def test_an_answer_may_come_at_once(viewer, image, canvas, asker) -> None:
