@@ -19,7 +19,7 @@ from napari_sam.models.checkpoint import read_state, save_state
 from napari_sam.models.device import pick_device, pick_dtype
 from napari_sam.models.nano import Nano, NanoEmbedding, working_scale
 from napari_sam.models.nano_prompts import WINDOW
-from napari_sam.models.nano_windows import finest_level
+from napari_sam.models.nano_windows import finest_level, runs_out
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,15 @@ def test_prompts_choose_the_level_that_holds_them() -> None:
     span = torch.tensor([10.0, 192.0, 193.0, 384.0, 385.0, 5000.0])
     extents = torch.stack([span * 0, span * 0, span, span / 2], dim=1)
     assert finest_level(extents, 4).tolist() == [0, 0, 1, 1, 2, 3]
+
+
+def test_a_mask_runs_out_of_its_window_but_not_of_the_plane() -> None:
+    logits = torch.full((2, 2, 128, 128), -1.0)
+    logits[:, 0, 20:30, -5:] = 1.0
+    logits[:, 1, 20:23, -5:] = 1.0  # three cells: the edge of an object that ends there
+    frames = torch.tensor([[50.0, 0.0, 306.0, 256.0], [50.0, 44.0, 306.0, 300.0]])
+    assert runs_out(logits, frames, (300, 400)).tolist() == [[True, False], [True, False]]
+    assert not runs_out(logits, frames, (300, 306)).any()
 
 
 def test_a_disk_of_any_size_by_its_box(nano: PromptableModel, disks: torch.Tensor) -> None:

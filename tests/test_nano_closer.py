@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from skimage import data
 from torch import Tensor
 
 from napari_sam import load_model
 from napari_sam.evaluation.clicks import iou
 from napari_sam.inference.automatic import SamAutomaticMaskGenerator
-from napari_sam.inference.engine import decode, encode
+from napari_sam.inference.engine import decode, encode, segment_all
 from napari_sam.inference.prompts import Prompts
 from napari_sam.models.base import PromptBatch
 from napari_sam.models.nano import Nano
@@ -200,6 +201,26 @@ def test_the_last_of_three_masks_is_the_single_one(nano: Nano) -> None:
     (three,) = decode(nano, embedding, prompts, True)
     assert len(three.masks) == 3
     assert three.masks[2] == single.masks[0]
+
+
+def test_a_candidate_that_holds_everything_does_not_lead_away_from_a_nucleus(nano: Nano) -> None:
+    embedding = encode(nano, data.immunohistochemistry())
+    nuclei = [(297, 251), (316, 290)]
+    prompts = [Prompts.create((512, 512), points=[at]) for at in nuclei]
+    for segment in segment_all(nano, embedding, prompts):
+        assert 20 < segment.mask.to_array().sum() < 1000
+
+
+def test_a_piece_that_is_cut_off_by_a_window_is_not_wanted(nano: Nano) -> None:
+    size = (512, 512)
+    embedding = encode(nano, data.immunohistochemistry())
+    (segment,) = segment_all(nano, embedding, [Prompts.create(size, points=[(234, 357)])])
+    assert segment.index == 2
+    rows, columns = np.nonzero(segment.prediction.masks[1].to_array())
+    # The connective tissue goes on beyond a window of 256 pixels.
+    assert np.ptp(rows) in range(252, 256)
+    assert np.ptp(columns) in range(252, 256)
+    assert segment.prediction.scores[1] < 0.3
 
 
 def test_only_grids_are_answered_quickly(nano: Nano, monkeypatch: pytest.MonkeyPatch) -> None:

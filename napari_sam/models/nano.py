@@ -25,7 +25,6 @@ from napari_sam.models.nano_encoder import STRIDES, NanoEncoder, NanoFeatures
 from napari_sam.models.nano_instances import object_instances
 from napari_sam.models.nano_prompts import WINDOW, NanoPromptEncoder
 from napari_sam.models.nano_windows import (
-    best_masks,
     crop,
     finest_level,
     have_several,
@@ -175,18 +174,20 @@ class Nano(PromptableModel):
         """Masks for a batch of prompts; see :class:`~napari_sam.models.base.PromptableModel`.
 
         Each object is decoded on the finest level that holds its prompts; one whose mask runs out of its
-        window is decoded again, one level coarser. Then all are looked at closely, unless a mask was given,
-        which a closer look would change where nobody has corrected it.
+        window is decoded again, one level coarser. Other candidates that run out are pieces, which nobody
+        wants whatever the model thinks of them: their predicted IoU is 0 there. Then all are looked at
+        closely, unless a mask was given, which a closer look would change where nobody has corrected it.
 
         Of three masks the last is the single one, in the place of the third candidate, which came to say the
-        same, and not as well.
+        same, and not as well. Where to look is still said by the candidates: the single mask does not know as
+        well how good it is, and beside it a candidate that holds everything would lead away from the object.
         """
         embedding = _own(embedding)
-        chosen = [1, 2, 0] if multimask else [0]
-        found = self._first_look(embedding, prompts, chosen)
+        leading, given = ([1, 2, 3], [1, 2, 0]) if multimask else ([0], [0])
+        found = self._first_look(embedding, prompts, leading)
         if prompts.closely and prompts.logits is None and len(prompts):
-            found = look_closely(self, embedding, prompts, found, chosen)
-        return MaskLogits(found.logits[:, chosen], found.frames, found.scores[:, chosen])
+            found = look_closely(self, embedding, prompts, found, leading)
+        return MaskLogits(found.logits[:, given], found.frames, found.scores[:, given])
 
     def _first_look(self, embedding: NanoEmbedding, prompts: PromptBatch, chosen: list[int]) -> MaskLogits:
         """All four masks of each object."""
@@ -241,11 +242,11 @@ class Nano(PromptableModel):
         masks, scores = self.decode_windows(features, points, labels, boxes, logits)
         if logits is None:
             masks, scores = self._second_look(masks, scores, features, points, labels, boxes)
-        if index + 1 < len(embedding.levels):
-            outside = runs_out(best_masks(masks, scores, chosen), origins, level)
-        else:
-            outside = torch.zeros_like(rows, dtype=torch.bool)
-        return MaskLogits(masks, frames, scores), outside
+        # The coarsest window holds the plane, so that nothing runs out of it.
+        outside = runs_out(masks, frames, embedding.original_size)
+        best = torch.tensor(chosen, device=rows.device)[scores[:, chosen].argmax(1)]
+        found = MaskLogits(masks, frames, scores.masked_fill(outside, 0))
+        return found, outside.gather(1, best[:, None])[:, 0]
 
     def _second_look(
         self,

@@ -22,6 +22,7 @@ from napari_sam.models.nano_windows import (
     cell_centres,
     have_several,
     prompt_rectangles,
+    runs_out,
     sampled,
     to_window_frame,
 )
@@ -81,27 +82,30 @@ def look_closely(
     frames = closer_frames(masks, covered, prompt_rectangles(prompts), size)
     every = torch.arange(len(prompts), device=frames.device)
     points, boxes, _ = to_window_frame(prompts, every, frames, max(size))
-    several = have_several(prompts.labels, boxes)
+    single = ~have_several(prompts.labels, boxes)
     logits, scores = torch.empty_like(first.logits), torch.empty_like(first.scores)
+    for rows in every.split(_TOGETHER):
+        windows = cut_out(embedding.planes, size, frames[rows]).expand(-1, 3, -1, -1)
+        windows = windows.to(nano.dtype).contiguous(memory_format=torch.channels_last)
+        features = NanoFeatures(*nano.image_encoder(windows))
+        seen = resampled(first.logits[rows, :1], covered[rows], frames[rows])
+        logits[rows], scores[rows] = nano.decode_windows(
+            features, points[rows], prompts.labels[rows], boxes[rows], seen
+        )
+        # A single point is ambiguous: all its candidates would become the mask that was seen. They look
+        # without it, and only the single mask looks both ways.
+        here = single[rows]
+        if here.any():
+            if not here.all():
+                features = NanoFeatures(*(part[here] for part in features))
+            alone = rows[here]
+            plain = nano.decode_windows(features, points[alone], prompts.labels[alone], boxes[alone], None)
+            for both, one in zip((logits, scores), plain, strict=True):
+                one[:, 0] += both[alone, 0]
+                both[alone] = one
     looks = torch.ones_like(scores)
-    for again in (True, False):
-        group = every[several == again]
-        for rows in group.split(_TOGETHER) if len(group) else ():
-            windows = cut_out(embedding.planes, size, frames[rows]).expand(-1, 3, -1, -1)
-            windows = windows.to(nano.dtype).contiguous(memory_format=torch.channels_last)
-            features = NanoFeatures(*nano.image_encoder(windows))
-            told = points[rows], prompts.labels[rows], boxes[rows]
-            seen = resampled(first.logits[rows, :1], covered[rows], frames[rows])
-            answer = nano.decode_windows(features, *told, seen)
-            if not again:
-                # A single point is ambiguous: all its candidates would become the mask that was seen. They
-                # look without it, and only the single mask looks both ways.
-                plain = nano.decode_windows(features, *told, None)
-                for one, other in zip(plain, answer, strict=True):
-                    one[:, 0] += other[:, 0]
-                answer = plain
-                looks[rows, 0] = 2
-            logits[rows], scores[rows] = answer
+    looks[single, 0] = 2
+    scores = scores.masked_fill(runs_out(logits, frames, size), 0)
     scores = (scores + first.scores) / (looks + 1)
     onto = finer_frames(best_masks(logits, scores, chosen) > 0, frames, covered)
     logits = resampled(logits, frames, onto) + resampled(first.logits, covered, onto)

@@ -139,16 +139,16 @@ def sampled(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
 
-def runs_out(logits: Tensor, origins: Tensor, level: NanoLevel) -> Tensor:
-    """Which masks, shape (B, h, w), reach an edge of their window that is not an edge of the image."""
+def runs_out(logits: Tensor, frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which masks, shape (B, C, h, w), reach an edge of their window that is not one of the plane: (B, C)."""
     inside = logits > 0
-    height, width = level.size
-    y, x = origins.unbind(-1)
+    height, width = size
+    x0, y0, x1, y1 = frames[..., None].unbind(1)
     touched = (
-        inside[:, 0].sum(-1) * (y > 0)
-        + inside[:, -1].sum(-1) * (y + WINDOW < height)
-        + inside[:, :, 0].sum(-1) * (x > 0)
-        + inside[:, :, -1].sum(-1) * (x + WINDOW < width)
+        inside[:, :, 0].sum(-1) * (y0 > 0.5)
+        + inside[:, :, -1].sum(-1) * (y1 < height - 0.5)
+        + inside[..., 0].sum(-1) * (x0 > 0.5)
+        + inside[..., -1].sum(-1) * (x1 < width - 0.5)
     )
     return touched >= _OUTSIDE_CELLS
 
