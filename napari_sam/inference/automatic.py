@@ -63,10 +63,10 @@ class SamAutomaticMaskGenerator:
     points_per_batch : int
         Points decoded at once. Progress is told after each batch.
     pred_iou_thresh : float, optional
-        Masks with a predicted IoU above it are kept. By default 0.88 for SAM, 0.8 for SAM 2 and 0.51 for
+        Masks with a predicted IoU above it are kept. By default 0.88 for SAM, 0.8 for SAM 2 and 0.42 for
         ``nano``, and 0.74 if nothing is prompted.
     stability_score_thresh : float, optional
-        Masks of at least this stability are kept. By default 0.95, for ``nano`` 0.62, and 0.02 if nothing is
+        Masks of at least this stability are kept. By default 0.95, for ``nano`` 0.53, and 0.02 if nothing is
         prompted.
     stability_score_offset : float, optional
         By how much the threshold of the logits is moved up and down to measure stability. By default 1.

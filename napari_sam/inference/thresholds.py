@@ -42,7 +42,7 @@ class Thresholds:
 _OF_FAMILIES = {
     # Lower ones find more and raise AP50, higher ones lose little and raise mSA, until both fall: by its val
     # split. It is made for objects of 8 pixels and more: less than half of such a disc is a sliver.
-    "nano": Thresholds(0.51, 0.62, box_overlap=0.5, region_area=30, area=25),
+    "nano": Thresholds(0.42, 0.53, box_overlap=0.5, region_area=30, area=25),
     "sam2": Thresholds(0.8, 0.95),
 }
 
