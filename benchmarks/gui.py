@@ -122,31 +122,25 @@ def _move(canvas: QWidget, place: QPoint) -> None:
 
 
 def _clicks(
-    viewer: napari.Viewer,
-    controller: Controller,
-    boxes: list[tuple[int, int, int, int]],
-    count: int,
-    *,
-    preview: bool,
+    viewer: napari.Viewer, controller: Controller, boxes: list[tuple[int, int, int, int]], count: int
 ) -> list[Measurement]:
     """Click in the middle of coins; from the mouse press until the Labels layer's pixels are others.
 
-    With `preview`, the mouse moves there and rests before the button goes down, as a hand does; without, the
-    press is the first that the widget hears of the place.
+    With the preview, the mouse moves there and rests before the button goes down, as a hand does; without,
+    the press is the first that the widget hears of the place.
     """
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
     canvas = _canvas()
     button, modifier = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-    controller.preview = preview
     times: list[float] = []
     for index in range(count):
         x0, y0, x1, y1 = boxes[index % len(boxes)]
         # Looking at the whole plane for a change would cost more than the click.
         around = (slice(max(y0 - 40, 0), y1 + 40), slice(max(x0 - 40, 0), x1 + 40))
         at = _on_canvas(viewer, canvas, (y0 + y1) / 2, (x0 + x1) / 2)
-        if preview:
+        if controller.preview:
             _move(canvas, at)
             _pause(REST_S)
         started = time.perf_counter()
@@ -166,7 +160,7 @@ def _clicks(
         controller.wait()
         controller.reject()
         _pause(0.05)
-    before = f", after {REST_S:g} s of preview" if preview else ""
+    before = f", after {REST_S:g} s of preview" if controller.preview else ""
     what = f"mouse press to pixels, {SIDE} x {SIDE}{before}"
     results = [Measurement.of(what, times)] if times else []
     if len(times) < count:
@@ -264,8 +258,10 @@ def measure(model: str, device: str, threads: int, clicks: int) -> list[Measurem
     Ticker().run_until(lambda: controller.encoding)
     results.append(Measurement.of(f"GUI gap while encoding {SIDE} x {SIDE}", _gaps(controller)))
     results.append(Measurement.of("GUI gap while nothing is done", _pause(1.0)))
-    for preview in (False, True):
-        results += _clicks(viewer, controller, boxes, clicks, preview=preview)
+    controller.preview = False
+    results += _clicks(viewer, controller, boxes, clicks)
+    controller.preview = True
+    results += _clicks(viewer, controller, boxes, clicks)
     results += _hover(viewer, controller)
     results += _undo(viewer, controller)
     results.append(Measurement.of("peak resident memory, with napari", [peak_memory()], "MiB"))

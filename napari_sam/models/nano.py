@@ -28,6 +28,7 @@ from napari_sam.models.nano_windows import (
     crop,
     finest_level,
     have_several,
+    of_best,
     place,
     prompt_extents,
     runs_out,
@@ -244,9 +245,8 @@ class Nano(PromptableModel):
             masks, scores = self._second_look(masks, scores, features, points, labels, boxes)
         # The coarsest window holds the plane, so that nothing runs out of it.
         outside = runs_out(masks, frames, embedding.original_size)
-        best = torch.tensor(chosen, device=rows.device)[scores[:, chosen].argmax(1)]
         found = MaskLogits(masks, frames, scores.masked_fill(outside, 0))
-        return found, outside.gather(1, best[:, None])[:, 0]
+        return found, of_best(outside, scores, chosen)
 
     def _second_look(
         self,

@@ -18,9 +18,9 @@ from napari_sam.models.base import MaskLogits
 from napari_sam.models.nano_encoder import NanoFeatures
 from napari_sam.models.nano_prompts import WINDOW
 from napari_sam.models.nano_windows import (
-    best_masks,
     cell_centres,
     have_several,
+    of_best,
     prompt_rectangles,
     runs_out,
     sampled,
@@ -78,7 +78,7 @@ def look_closely(
         The candidates that say where objects are.
     """
     size, covered = embedding.original_size, first.frames
-    masks = best_masks(first.logits, first.scores, chosen) > 0
+    masks = of_best(first.logits, first.scores, chosen) > 0
     frames = closer_frames(masks, covered, prompt_rectangles(prompts), size)
     every = torch.arange(len(prompts), device=frames.device)
     points, boxes, _ = to_window_frame(prompts, every, frames, max(size))
@@ -107,7 +107,7 @@ def look_closely(
     looks[single, 0] = 2
     scores = scores.masked_fill(runs_out(logits, frames, size), 0)
     scores = (scores + first.scores) / (looks + 1)
-    onto = finer_frames(best_masks(logits, scores, chosen) > 0, frames, covered)
+    onto = finer_frames(of_best(logits, scores, chosen) > 0, frames, covered)
     logits = resampled(logits, frames, onto) + resampled(first.logits, covered, onto)
     return MaskLogits(logits / (looks + 1)[..., None, None], onto, scores)
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from napari_sam.models.nano import NanoEmbedding, NanoLevel
 
 __all__ = [
-    "best_masks",
     "cell_centres",
     "crop",
     "finest_level",
     "have_several",
+    "of_best",
     "place",
     "prompt_extents",
     "prompt_rectangles",
@@ -153,10 +153,10 @@ def runs_out(logits: Tensor, frames: Tensor, size: tuple[int, int]) -> Tensor:
     return touched >= _OUTSIDE_CELLS
 
 
-def best_masks(logits: Tensor, scores: Tensor, chosen: list[int]) -> Tensor:
-    """Of some of the candidates, the one with the highest predicted IoU: shape (B, h, w)."""
-    at = torch.arange(len(logits), device=logits.device)
-    return logits[:, chosen][at, scores[:, chosen].argmax(1)]
+def of_best(values: Tensor, scores: Tensor, chosen: list[int]) -> Tensor:
+    """Of values (B, C, ...) those of the chosen candidate with the highest predicted IoU: (B, ...)."""
+    at = torch.arange(len(values), device=values.device)
+    return values[:, chosen][at, scores[:, chosen].argmax(1)]
 
 
 def have_several(labels: Tensor, boxes: Tensor) -> Tensor:
